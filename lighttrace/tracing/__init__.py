@@ -1,0 +1,1 @@
+"""Spans, tracers, the provider, sampling, limits and context, behind OpenTelemetry's API."""

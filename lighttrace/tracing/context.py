@@ -1,0 +1,135 @@
+"""The one context store, OpenTelemetry's, and what LightTrace keeps in it: the current span and the team scope.
+
+`current` is the ContextVar that opentelemetry-api itself uses, so that attaching a span is one `set`. If the program
+chose another runtime context (`OTEL_PYTHON_CONTEXT`), an adapter with the same three methods takes its place.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.context.context import Context
+from opentelemetry.trace.propagation import _SPAN_KEY as SPAN_KEY  # no public name gives the key without a function call
+
+from lighttrace import guard
+from lighttrace.tracing.owner import Owner, owner
+
+TEAM_KEY = "lighttrace-team"
+SUPPRESS_KEY = otel_context._SUPPRESS_INSTRUMENTATION_KEY
+SUPPRESS_HTTP_KEY = otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+
+_put = dict.__setitem__
+
+
+class _ForeignRuntime:
+    """`get`, `set` and `reset` over whatever runtime context the program configured."""
+
+    get = staticmethod(otel_context.get_current)
+    set = staticmethod(otel_context.attach)
+    reset = staticmethod(otel_context.detach)
+
+
+def _find_current() -> Any:
+    runtime = otel_context._RUNTIME_CONTEXT
+    variable = getattr(runtime, "_current_context", None)
+    return variable if type(variable).__name__ == "ContextVar" else _ForeignRuntime
+
+
+current: Any = _find_current()
+
+
+def with_value(context: Context, key: str, value: object) -> Context:
+    """A copy of `context` in which `key` is `value`."""
+    made = Context(context)
+    _put(made, key, value)
+    return made
+
+
+def detach(token: Any) -> None:
+    """Go back to the context before `token`. Out of order, or from another task, this is a count and not an error."""
+    try:
+        current.reset(token)
+    except (ValueError, RuntimeError):
+        guard.count("context.detached_elsewhere")
+
+
+class TeamScope:
+    """`with lighttrace.team("fraud")`: every span started inside, in this task and in those it starts, is fraud's."""
+
+    __slots__ = ("_owner", "_tokens")
+
+    def __init__(self, team: str) -> None:
+        self._owner: Owner = owner(team, "scope")
+        self._tokens: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(current.set(with_value(current.get(), TEAM_KEY, self._owner)))
+
+    def __exit__(self, *exc: object) -> None:
+        detach(self._tokens.pop())
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.__exit__()
+
+    def __call__(self, function: Any) -> Any:
+        """As a decorator: everything that happens during a call of `function` belongs to the team."""
+        from lighttrace.tracing.stepping import in_scope
+
+        return in_scope(function, lambda: TeamScope(self._owner.team or ""))
+
+
+class Detached:
+    """`with lighttrace.detached()`: spans started inside begin traces of their own, linked to the one outside."""
+
+    __slots__ = ("_tokens",)
+
+    def __init__(self) -> None:
+        self._tokens: list[Any] = []
+
+    def __enter__(self) -> None:
+        context = current.get()
+        span = context.get(SPAN_KEY)
+        made = Context({key: value for key, value in context.items() if key != SPAN_KEY})
+        if span is not None:
+            _put(made, LINK_KEY, span.get_span_context())
+        self._tokens.append(current.set(made))
+
+    def __exit__(self, *exc: object) -> None:
+        detach(self._tokens.pop())
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.__exit__()
+
+
+LINK_KEY = "lighttrace-link"
+"""In a detached context: the context of the span that the next root span links to."""
+
+
+class Attached:
+    """`with Attached(context)`: run a block in an OpenTelemetry context carried here from another thread or task."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = current.set(self._context)
+
+    def __exit__(self, *exc: object) -> None:
+        detach(self._token)
+
+
+def suppressed() -> Iterator[None]:
+    """Not traced in here, by us or by OpenTelemetry's instrumentations; a generator for `contextlib.contextmanager`."""
+    token = current.set(with_value(with_value(current.get(), SUPPRESS_KEY, True), SUPPRESS_HTTP_KEY, True))
+    try:
+        yield
+    finally:
+        detach(token)

@@ -1,0 +1,109 @@
+"""What all tracers of one provider share: the limits, the sampler, who is told of a span, and where it goes when it ends."""
+
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from lighttrace import guard
+from lighttrace.tracing.limits import Limits
+from lighttrace.tracing.owner import NOBODY, Owner
+from lighttrace.tracing.sampling import NativeSampler, named, native
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lighttrace.tracing.span import Span
+
+
+def forget(span: "Span") -> None:
+    """The end of the line for spans that nobody wants exported."""
+
+
+class Pipeline:
+    """Shared by every tracer of a provider, and changed only when the program sets itself up."""
+
+    def __init__(
+        self,
+        resource: "Mapping[str, Any] | None" = None,
+        sampler: Any = None,
+        limits: Limits | None = None,
+        put: "Callable[[Span], Any]" = forget,
+        default_owner: Owner = NOBODY,
+        resolver: Any = None,
+        id_generator: Any = None,
+    ) -> None:
+        self.resource: dict[str, Any] = dict(resource or {})
+        self.limits = limits or Limits()
+        self.put = put
+        self.default_owner = default_owner
+        self.resolver = resolver  # lighttrace.ownership.Resolver, or None
+        self.rules = resolver if resolver is not None and resolver.has_rules else None
+        self.id_generator = id_generator
+        self.processors: tuple[Any, ...] = ()
+        self.native: NativeSampler | None = None
+        self.foreign_sampler: Any = None
+        self.set_sampler(sampler if sampler is not None else named("parentbased_always_on"))
+        self._sdk_resource: Any = None
+        self._site = guard.site("tracing.processors")
+
+    def set_sampler(self, sampler: Any) -> None:
+        """Use that sampler from now on."""
+        sampler = native(sampler)
+        self.native = sampler if isinstance(sampler, NativeSampler) else None
+        self.foreign_sampler = None if self.native is not None else sampler
+
+    @property
+    def sampler(self) -> Any:
+        """The sampler in use."""
+        return self.native or self.foreign_sampler
+
+    def add_processor(self, processor: Any) -> None:
+        """Tell `processor` (a `SpanProcessor` of opentelemetry-sdk) of every span from now on."""
+        self.processors = (*self.processors, processor)
+
+    def started(self, span: "Span", context: Any) -> None:
+        """Tell the processors that a span has started."""
+        for processor in self.processors:
+            try:
+                processor.on_start(span, parent_context=context)
+            except Exception as error:
+                self._site.failed(error)
+
+    def ending(self, span: "Span", end_time: int | None) -> None:
+        """End a span before the eyes of third-party processors, then hand it on."""
+        for processor in self.processors:
+            hook = getattr(processor, "_on_ending", None)
+            if hook is not None:
+                try:
+                    hook(span)
+                except Exception as error:
+                    self._site.failed(error)
+        now = time_ns() if end_time is None else end_time
+        start = span._start
+        span._end = now if now > start else (start or 1)
+        for processor in self.processors:
+            try:
+                processor.on_end(span)
+            except Exception as error:
+                self._site.failed(error)
+        self.put(span)
+
+    def record_only(self) -> "Pipeline":
+        """The same for spans that are recorded for processors and not sampled: nothing is exported."""
+        twin = Pipeline.__new__(Pipeline)
+        twin.__dict__.update(self.__dict__)
+        twin.put = forget
+        return twin
+
+    def set_resource(self, resource: "Mapping[str, Any]") -> None:
+        """Replace the resource attributes of every span to come."""
+        self.resource = dict(resource)
+        self._sdk_resource = None
+
+    def sdk_resource(self) -> Any:
+        """The resource as an object of opentelemetry-sdk, for processors written for it."""
+        made = self._sdk_resource
+        if made is None:
+            from opentelemetry.sdk.resources import Resource
+
+            made = self._sdk_resource = Resource(self.resource)
+        return made

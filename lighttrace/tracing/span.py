@@ -1,0 +1,318 @@
+"""The span: one object with slots that the program fills and the encoder reads.
+
+Everything on the way between is left out. Ids are integers until the encoder packs them, the `SpanContext` that
+OpenTelemetry's API promises is made when somebody asks for it, and what few spans have (events, links, a status
+message, counts of what was dropped) lives in a `Rare` that few spans make.
+"""
+
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import Span as ApiSpan
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace.span import TraceState
+
+from lighttrace import guard
+from lighttrace.tracing import errors
+from lighttrace.tracing.ids import getrandbits, new_span_id
+from lighttrace.tracing.owner import Owner, owner
+from lighttrace.tracing.readable import ReadableMixin
+from lighttrace.tracing.values import exportable, is_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lighttrace.tracing.tracer import Tracer
+
+UNSET, OK, ERROR = 0, 1, 2
+SAMPLED, RANDOM = 1, 2
+EMPTY_STATE = TraceState()
+
+
+class LocalTrace:
+    """What all spans of one trace in this process share: made once per local root, referenced by each span."""
+
+    __slots__ = ("flags", "header", "id_bytes", "inherited", "remote", "state", "trace_id")
+
+    def __init__(self, trace_id: int, flags: int, state: TraceState | None = None, remote: SpanContext | None = None) -> None:
+        self.trace_id = trace_id
+        self.flags = flags
+        self.state = state
+        self.id_bytes = trace_id.to_bytes(16, "big")
+        self.header: str | None = None  # "00-<trace id>-", made when the first header is written
+        self.remote = remote  # the parent in another process, if there is one
+        self.inherited: Owner | None = None  # attributes from baggage that every span below carries
+
+    def parent_prefix(self) -> str:
+        """The traceparent header up to the span's id."""
+        header = self.header = f"00-{self.id_bytes.hex()}-"
+        return header
+
+
+class Rare:
+    """What few spans have."""
+
+    __slots__ = ("dropped_attributes", "dropped_events", "dropped_links", "events", "links", "message", "seen")
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int, dict[str, Any], int]] = []  # name, time, attributes, dropped attributes
+        self.links: list[tuple[SpanContext, dict[str, Any], int]] = []
+        self.message: str | None = None
+        self.dropped_attributes = 0
+        self.dropped_events = 0
+        self.dropped_links = 0
+
+
+class Span(ReadableMixin):
+    """A recording span. Made by `Tracer`; implements `opentelemetry.trace.Span` and reads like the SDK's span.
+
+    The slots are read by the encoder and by processors in this package; to programs they are private.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_attributes",  # dict owned by this span
+        "_end",  # ns since the epoch; 0 while open
+        "_kind",  # SpanKind
+        "_name",
+        "_open",  # there until ended: deleting it is the one atomic test-and-set that costs nothing
+        "_owner",  # Owner
+        "_parent_id",  # int, 0 for a root
+        "_plain",  # whether each attribute is exactly str or int
+        "_rare",  # Rare or None
+        "_span_id",  # int
+        "_start",  # ns since the epoch
+        "_status",  # UNSET, OK or ERROR
+        "_trace",  # LocalTrace
+        "_tracer",  # Tracer: instrumentation scope and pipeline
+    )
+
+    _name: str
+    _kind: SpanKind
+    _trace: LocalTrace
+    _tracer: "Tracer"
+    _attributes: dict[str, Any]
+    _owner: Owner
+    _rare: Rare | None
+    _start: int
+    _end: int
+    _span_id: int
+    _parent_id: int
+    _status: int
+    _plain: bool
+
+    # -- the API ------------------------------------------------------------------------------------------------
+
+    def get_span_context(self) -> SpanContext:
+        """The ids, flags and state that identify this span to others."""
+        trace = self._trace
+        return SpanContext(trace.trace_id, self._span_id, False, TraceFlags(trace.flags), trace.state)
+
+    def is_recording(self) -> bool:
+        """True until the span has ended."""
+        return not self._end
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Set one attribute. Any value is taken: what OTLP has no form for becomes text; None says nothing and is left out."""
+        if self._end:
+            return self._late("set_attribute")
+        kind = type(value)
+        attributes = self._attributes
+        limits = self._tracer.pipeline.limits
+        if kind is str and limits.attribute_length is None:
+            pass
+        elif kind is int and -0x8000000000000000 <= value < 0x8000000000000000:
+            pass
+        else:
+            value = exportable(value, limits.attribute_length)
+            if value is None:
+                return
+            if type(value) is not str and type(value) is not int:
+                self._plain = False
+        if type(key) is not str or not key:
+            key = str(key)
+            if not key:
+                return guard.count("attributes.empty_key")
+        if len(attributes) >= limits.attributes and key not in attributes:
+            self.rare().dropped_attributes += 1
+            return
+        attributes[key] = value
+
+    def set_attributes(self, attributes: "Mapping[str, Any]") -> None:
+        """Set several attributes."""
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: "Mapping[str, Any] | None" = None, timestamp: int | None = None) -> None:
+        """Record that something happened at `timestamp` (nanoseconds since the epoch; now if left out)."""
+        if self._end:
+            return self._late("add_event")
+        limits = self._tracer.pipeline.limits
+        rare = self.rare()
+        kept, dropped = limits.clean(attributes, limits.event_attributes)
+        if len(rare.events) >= limits.events:
+            rare.dropped_events += 1
+            if not limits.events:
+                return
+            del rare.events[0]
+        rare.events.append((str(name), timestamp or time_ns(), kept, dropped))
+
+    def add_link(self, context: SpanContext, attributes: "Mapping[str, Any] | None" = None) -> None:
+        """Point at another span, in this trace or another, that this one has to do with."""
+        if context is None or not (context.is_valid or attributes or context.trace_state):
+            return
+        if self._end:
+            return self._late("add_link")
+        limits = self._tracer.pipeline.limits
+        rare = self.rare()
+        kept, dropped = limits.clean(attributes, limits.link_attributes)
+        if len(rare.links) >= limits.links:
+            rare.dropped_links += 1
+            if not limits.links:
+                return
+            del rare.links[0]
+        rare.links.append((context, kept, dropped))
+
+    def update_name(self, name: str) -> None:
+        """Replace the span's name."""
+        if self._end:
+            return self._late("update_name")
+        self._name = name if type(name) is str else str(name)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set the outcome. OK is final; UNSET never replaces anything (OpenTelemetry's rules)."""
+        if self._end:
+            return self._late("set_status")
+        if isinstance(status, Status):
+            code, description = status.status_code.value, status.description
+        else:
+            code = status.value
+        if self._status == OK or code == UNSET:
+            return
+        self._status = code
+        if code == ERROR and description:
+            self.rare().message = str(description)
+        elif self._rare is not None:
+            self._rare.message = None
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: "Mapping[str, Any] | None" = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Record an exception as an event, with its type, message and stack trace, and the line of the user's own code."""
+        if self._end:
+            return self._late("record_exception")
+        errors.record(self, exception, attributes, timestamp, escaped)
+
+    def end(self, end_time: int | None = None) -> None:
+        """End the span at `end_time` (nanoseconds since the epoch; now if left out) and hand it to the exporter."""
+        try:
+            del self._open
+        except AttributeError:
+            return self._late("end")
+        pipeline = self._tracer.pipeline
+        if pipeline.processors:
+            pipeline.ending(self, end_time)
+            return
+        now = time_ns() if end_time is None else end_time
+        # A wall clock that was set back must not make a span of negative length.
+        start = self._start
+        self._end = now if now > start else (start or 1)
+        pipeline.put(self)
+
+    def __enter__(self) -> "Span":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is not None and not self._end:
+            errors.fail(self, error)
+        self.end()
+
+    # -- beyond the API -----------------------------------------------------------------------------------------
+
+    @property
+    def team(self) -> str | None:
+        """The team that owns this span."""
+        return self._owner.team
+
+    def set_team(self, team: str) -> None:
+        """Give this span to `team`, whatever the rules say."""
+        if not self._end:
+            self._owner = owner(team, "span")
+
+    def set(self, **attributes: Any) -> "Span":
+        """Set several attributes by keyword and give the span back."""
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
+        return self
+
+    def rare(self) -> Rare:
+        """The part that few spans have, made on first use."""
+        rare = self._rare
+        if rare is None:
+            rare = self._rare = Rare()
+        return rare
+
+    def _late(self, what: str) -> None:
+        guard.count(f"span.{what}_after_end")
+
+    def __repr__(self) -> str:
+        return f"<Span {self._name!r} trace={self._trace.trace_id:032x} span={self._span_id:016x} team={self._owner.team}>"
+
+
+class UnsampledSpan(ReadableMixin):
+    """A span that is not recorded: it carries the trace on, and everything said to it is forgotten.
+
+    Its id is made when somebody asks, which for most of them never happens.
+    """
+
+    __slots__ = ("_id", "_owner", "_trace", "__weakref__")
+
+    _end = 1  # for code that asks a span whether it still records
+    _kind = SpanKind.INTERNAL
+
+    def __init__(self, trace: LocalTrace, owner: Owner) -> None:
+        self._trace = trace
+        self._owner = owner
+        self._id = 0
+
+    @property
+    def _span_id(self) -> int:
+        if not self._id:
+            self._id = new_span_id()
+        return self._id
+
+    def get_span_context(self) -> SpanContext:
+        trace = self._trace
+        return SpanContext(trace.trace_id, self._span_id, False, TraceFlags(trace.flags), trace.state)
+
+    def is_recording(self) -> bool:
+        return False
+
+    def _forget(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+    set_attribute = set_attributes = add_event = add_link = update_name = set_status = record_exception = end = set_team = _forget
+
+    def set(self, **attributes: Any) -> "UnsampledSpan":
+        return self
+
+    @property
+    def team(self) -> str | None:
+        return self._owner.team
+
+    def __enter__(self) -> "UnsampledSpan":
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        return None
+
+
+# Registered, not derived: the API's base class has no slots, and each span would drag a dictionary along.
+ApiSpan.register(Span)
+ApiSpan.register(UnsampledSpan)
+
+__all__ = ["ERROR", "OK", "UNSET", "LocalTrace", "Rare", "Span", "UnsampledSpan", "getrandbits", "is_plain"]

@@ -1,0 +1,318 @@
+"""The tracer: where spans begin.
+
+`start` is the one place that makes a span. It is written flat, because every microsecond here is paid by every span of
+every program: one look at the context, one allocation, and stores.
+"""
+
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context.context import Context
+from opentelemetry.trace import SpanContext, SpanKind
+from opentelemetry.trace import Tracer as ApiTracer
+
+from lighttrace import guard
+from lighttrace.tracing import errors
+from lighttrace.tracing.context import LINK_KEY, SPAN_KEY, TEAM_KEY, current, detach
+from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
+from lighttrace.tracing.owner import Owner, owner
+from lighttrace.tracing.pipeline import Pipeline
+from lighttrace.tracing.span import RANDOM, SAMPLED, UNSET, LocalTrace, Span, UnsampledSpan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from opentelemetry.trace import Link
+
+INTERNAL = SpanKind.INTERNAL
+_new_span: "Callable[[type[Span]], Span]" = object.__new__
+_new_scope: "Callable[[Any], CurrentSpan]" = object.__new__
+_put = dict.__setitem__
+
+
+class Tracer(ApiTracer):
+    """Makes the spans of one instrumentation scope. Get one with `opentelemetry.trace.get_tracer`."""
+
+    __slots__ = ("_only_recording", "_sdk_scope", "encoded", "pipeline", "schema_url", "scope_attributes", "scope_name", "scope_version")
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        name: str,
+        version: str | None = None,
+        schema_url: str | None = None,
+        attributes: "Mapping[str, Any] | None" = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.scope_name = name
+        self.scope_version = version
+        self.schema_url = schema_url
+        self.scope_attributes = dict(attributes) if attributes else None
+        self.encoded: Any = None  # the encoder's note of this scope
+        self._sdk_scope: Any = None
+        self._only_recording: Tracer | None = None
+
+    # -- the engine's way in ------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        name: str,
+        kind: SpanKind,
+        attributes: dict[str, Any],
+        context: Context | None = None,
+        code_owner: Owner | None = None,
+        plain: bool = True,
+    ) -> Span | UnsampledSpan:
+        """Start a span that takes `attributes` over: a dict that nobody else holds, its values already exportable.
+
+        `plain` says that each value is exactly a str or an int. `code_owner` is who owns the code that the span is
+        about, where that is known.
+        """
+        pipeline = self.pipeline
+        if context is None:
+            context = current.get()
+        parent = context.get(SPAN_KEY)
+        cls = type(parent)
+        if cls is Span:
+            trace = parent._trace
+            parent_id = parent._span_id
+            who = parent._owner.child
+        elif parent is None:
+            trace = self._new_trace(context)
+            parent_id = 0
+            who = pipeline.default_owner
+        elif cls is UnsampledSpan:
+            trace = parent._trace
+            parent_id = 0 if pipeline.native is not None else parent._span_id
+            who = parent._owner
+        else:
+            trace, parent_id = self._adopt(parent, context)
+            who = pipeline.default_owner
+        if code_owner is not None:
+            who = code_owner
+        if pipeline.rules is not None:
+            ruled = pipeline.rules.team_for_span(name, attributes.get("http.route"), None, None)
+            if ruled is not None:
+                who = owner(*ruled)
+        if len(context) > 1:
+            who = context.get(TEAM_KEY, who)
+        if pipeline.native is None:
+            return self._ask(name, kind, attributes, plain, context, trace, parent_id, who)
+        if not trace.flags & SAMPLED:
+            return UnsampledSpan(trace, who)
+        span = _new_span(Span)
+        span._open = True
+        span._tracer = self
+        span._name = name
+        span._kind = kind
+        span._trace = trace
+        span._parent_id = parent_id
+        span._owner = who
+        span._attributes = attributes
+        span._plain = plain
+        span._status = UNSET
+        span._rare = None
+        span._end = 0
+        span._span_id = getrandbits(64) or new_span_id()
+        span._start = time_ns()
+        if pipeline.id_generator is not None:
+            span._span_id = pipeline.id_generator.generate_span_id()
+        if pipeline.processors:
+            pipeline.started(span, context)
+        if parent is None and len(context):
+            link = context.get(LINK_KEY)
+            if link is not None:
+                span.add_link(link)
+        return span
+
+    def _new_trace(self, context: Context) -> LocalTrace:
+        """A trace that begins here."""
+        pipeline = self.pipeline
+        if pipeline.id_generator is None:
+            trace_id, flags = getrandbits(128) or new_trace_id(), RANDOM
+        else:
+            trace_id = pipeline.id_generator.generate_trace_id()
+            asks = getattr(pipeline.id_generator, "is_trace_id_random", None)
+            flags = RANDOM if asks is not None and asks() else 0
+        if pipeline.native is not None and pipeline.native.samples(trace_id, None):
+            flags |= SAMPLED
+        return LocalTrace(trace_id, flags)
+
+    def _adopt(self, parent: Any, context: Context) -> tuple[LocalTrace, int]:
+        """The trace of a parent that is not a span of ours: another process's, or another tracer's."""
+        remote: SpanContext = parent.get_span_context()
+        if remote is None or not remote.is_valid:
+            return self._new_trace(context), 0
+        flags = remote.trace_flags & RANDOM
+        native = self.pipeline.native
+        if native is not None and native.samples(remote.trace_id, remote.trace_flags):
+            flags |= SAMPLED
+        return LocalTrace(remote.trace_id, flags, remote.trace_state, remote), remote.span_id
+
+    def _ask(
+        self,
+        name: str,
+        kind: SpanKind,
+        attributes: dict[str, Any],
+        plain: bool,
+        context: Context,
+        trace: LocalTrace,
+        parent_id: int,
+        who: Owner,
+        links: "Sequence[Link] | None" = None,
+    ) -> Span | UnsampledSpan:
+        """Start a span whose fate a sampler of the program's own decides, one by one."""
+        pipeline = self.pipeline
+        try:
+            result = pipeline.foreign_sampler.should_sample(context, trace.trace_id, name, kind, attributes, links)
+            recording, sampled = result.decision.is_recording(), result.decision.is_sampled()
+            extra, state = result.attributes, result.trace_state
+        except Exception as error:
+            guard.site("tracing.sampler").failed(error)
+            recording = sampled = True
+            extra, state = None, trace.state
+        flags = (trace.flags & ~SAMPLED) | (SAMPLED if sampled else 0)
+        if flags != trace.flags or state != trace.state:
+            inherited = trace.inherited
+            remote = trace.remote
+            trace = LocalTrace(trace.trace_id, flags, state, remote)
+            trace.inherited = inherited
+        if not recording:
+            return UnsampledSpan(trace, who)
+        tracer = self if sampled else self._recorder()
+        span = _new_span(Span)
+        span._open = True
+        span._tracer = tracer
+        span._name = name
+        span._kind = kind
+        span._trace = trace
+        span._parent_id = parent_id
+        span._owner = who
+        span._attributes = attributes
+        span._plain = plain
+        span._status = UNSET
+        span._rare = None
+        span._end = 0
+        span._start = time_ns()
+        span._span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()
+        for key, value in (extra or {}).items():
+            span.set_attribute(key, value)
+        if pipeline.processors:
+            pipeline.started(span, context)
+        return span
+
+    def _recorder(self) -> "Tracer":
+        """This tracer for spans that are recorded and not sampled."""
+        twin = self._only_recording
+        if twin is None:
+            twin = Tracer(self.pipeline.record_only(), self.scope_name, self.scope_version, self.schema_url, self.scope_attributes)
+            self._only_recording = twin
+        twin.pipeline.processors = self.pipeline.processors
+        return twin
+
+    # -- OpenTelemetry's way in ---------------------------------------------------------------------------------
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = INTERNAL,
+        attributes: "Mapping[str, Any] | None" = None,
+        links: "Sequence[Link] | None" = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> Span | UnsampledSpan:
+        """Start a span and leave the current context as it is (see `opentelemetry.trace.Tracer.start_span`)."""
+        dropped = 0
+        plain = True
+        if not attributes:
+            mine: dict[str, Any] = {}
+        elif self.pipeline.limits.fits(attributes):
+            mine = dict(attributes)
+        else:
+            mine, dropped = self.pipeline.limits.clean(attributes, self.pipeline.limits.attributes)
+            plain = False
+        span = self.start(name if type(name) is str else str(name), kind, mine, context, None, plain)
+        if (links or dropped or start_time is not None) and type(span) is Span:
+            if start_time is not None:
+                span._start = start_time
+            if dropped:
+                span.rare().dropped_attributes += dropped
+            for link in links or ():
+                span.add_link(link.context, link.attributes)
+        return span
+
+    def start_as_current_span(self, name: str, *args: Any, **kwargs: Any) -> "CurrentSpan":  # type: ignore[override]
+        """A context manager and decorator around `start_span`, with the span as the current one inside."""
+        scope = _new_scope(CurrentSpan)
+        scope._tracer = self
+        scope._name = name
+        scope._args = args
+        scope._kwargs = kwargs
+        return scope
+
+    def sdk_scope(self) -> Any:
+        """The instrumentation scope as an object of opentelemetry-sdk, for processors written for it."""
+        made = self._sdk_scope
+        if made is None:
+            from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+            made = self._sdk_scope = InstrumentationScope(
+                self.scope_name, self.scope_version, self.schema_url, self.scope_attributes or {}
+            )
+        return made
+
+
+class CurrentSpan:
+    """The context manager that `start_as_current_span` gives: it starts on entry, and ends and records on the way out."""
+
+    __slots__ = ("_args", "_kwargs", "_name", "_span", "_token", "_tracer")
+
+    _tracer: Tracer
+    _name: str
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+
+    def __enter__(self) -> Any:
+        kwargs = self._kwargs
+        if "end_on_exit" in kwargs or len(self._args) > 7:
+            span = self._tracer.start_span(
+                self._name, *self._args[:7], **{key: value for key, value in kwargs.items() if key != "end_on_exit"}
+            )
+        else:
+            span = self._tracer.start_span(self._name, *self._args, **kwargs)
+        self._span = span
+        # With an explicit context only the parent comes from there: what is current stays, but for the span.
+        made = Context(current.get())
+        _put(made, SPAN_KEY, span)
+        self._token = current.set(made)
+        return span
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            current.reset(self._token)
+        except (ValueError, RuntimeError):
+            guard.count("context.detached_elsewhere")
+        span = self._span
+        if error is not None and not span._end:
+            errors.fail(span, error, record=self._option(5, "record_exception"), status=self._option(6, "set_status_on_exception"))
+        if (self._kwargs or len(self._args) > 7) and not self._option(7, "end_on_exit"):
+            return
+        span.end()
+
+    def _option(self, position: int, name: str) -> bool:
+        args = self._args
+        return bool(args[position] if len(args) > position else self._kwargs.get(name, True))
+
+    async def __aenter__(self) -> Any:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, function: Any) -> Any:
+        """As a decorator: a span of its own around each call."""
+        from lighttrace.tracing.stepping import in_scope
+
+        return in_scope(function, lambda: self._tracer.start_as_current_span(self._name, *self._args, **self._kwargs))
