@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link
 
 INTERNAL = SpanKind.INTERNAL
+SERVER = SpanKind.SERVER
 _new_span: "Callable[[type[Span]], Span]" = object.__new__
 _new_scope: "Callable[[Any], CurrentSpan]" = object.__new__
 _put = dict.__setitem__
@@ -33,7 +34,7 @@ _put = dict.__setitem__
 class Tracer(ApiTracer):
     """Makes the spans of one instrumentation scope. Get one with `opentelemetry.trace.get_tracer`."""
 
-    __slots__ = ("_only_recording", "_sdk_scope", "encoded", "pipeline", "schema_url", "scope_attributes", "scope_name", "scope_version")
+    __slots__ = ("_only_recording", "_sdk_scope", "covers", "encoded", "pipeline", "schema_url", "scope_attributes", "scope_name", "scope_version")
 
     def __init__(
         self,
@@ -49,6 +50,8 @@ class Tracer(ApiTracer):
         self.schema_url = schema_url
         self.scope_attributes = dict(attributes) if attributes else None
         self.encoded: Any = None  # the encoder's note of this scope
+        # Whether a client span of this scope stands for everything below it: a driver under an ORM makes no second span.
+        self.covers = name.startswith("opentelemetry.instrumentation.")
         self._sdk_scope: Any = None
         self._only_recording: Tracer | None = None
 
@@ -77,6 +80,9 @@ class Tracer(ApiTracer):
             trace = parent._trace
             parent_id = parent._span_id
             who = parent._owner.child
+            if parent._end and parent._kind is SERVER:
+                # The request is over: what goes on after it is a trace of its own, linked to it.
+                return self._start_after(parent, name, kind, attributes, context, code_owner, plain)
         elif parent is None:
             trace = self._new_trace(context)
             parent_id = 0
@@ -124,6 +130,23 @@ class Tracer(ApiTracer):
             if link is not None:
                 span.add_link(link)
         return span
+
+    def _start_after(
+        self,
+        ended: Span,
+        name: str,
+        kind: SpanKind,
+        attributes: dict[str, Any],
+        context: Context,
+        code_owner: Owner | None,
+        plain: bool,
+    ) -> Span | UnsampledSpan:
+        """Start the root of a new trace, linked to the request that caused it and answered before it was done."""
+        made = Context({key: value for key, value in context.items() if key != SPAN_KEY})
+        _put(made, LINK_KEY, ended.get_span_context())
+        if code_owner is None and ended._owner.source != "service":
+            code_owner = ended._owner.child
+        return self.start(name, kind, attributes, made, code_owner, plain)
 
     def _new_trace(self, context: Context) -> LocalTrace:
         """A trace that begins here."""

@@ -1,0 +1,97 @@
+"""LightTrace: traces that say which service, which line of code and which team.
+
+    import lighttrace
+    lighttrace.init(service="checkout", team="payments")
+
+From then on every request, outgoing call and query is a span. See `docs/` for the rest; everything that a program needs
+is named here, and everything else is private.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from lighttrace._version import __version__
+
+if TYPE_CHECKING:
+    from lighttrace.tracing.context import Detached, TeamScope
+    from lighttrace.tracing.manual import SpanScope, current_span, span, trace
+    from lighttrace.tracing.span import Span
+
+__all__ = ["Span", "__version__", "current_span", "detached", "flush", "init", "shutdown", "span", "team", "trace"]
+
+# Loaded when first used: `import lighttrace` by itself costs a program next to nothing.
+_LAZY = {
+    "Span": "lighttrace.tracing.span",
+    "SpanScope": "lighttrace.tracing.manual",
+    "current_span": "lighttrace.tracing.manual",
+    "span": "lighttrace.tracing.manual",
+    "trace": "lighttrace.tracing.manual",
+}
+
+
+def init(service: str | None = None, team: str | None = None, **options: Any) -> None:
+    """Switch tracing on: one line at the start of a service.
+
+    `service` is the service's name and `team` the team that owns it; both, and every other option, may come from the
+    environment or a file instead (see `docs/configuration.md`). Calling it again does nothing. Nothing that is wrong
+    with the configuration raises: it becomes a warning in the `lighttrace` log, and the default is used.
+
+    >>> init(service="checkout", team="payments", exporter="none")
+    """
+    try:
+        from lighttrace import runtime
+
+        runtime.init(service, team, **options)
+    except Exception as error:
+        from lighttrace import guard
+
+        guard.site("init").failed(error)
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Send everything that has ended, within `timeout` seconds. False if that was not enough.
+
+    >>> flush()
+    True
+    """
+    from lighttrace import runtime
+
+    return runtime.flush(timeout)
+
+
+def shutdown(timeout: float | None = None) -> None:
+    """Undo every patch, send what is left within `timeout` seconds (5 by default) and stop. Runs by itself at exit."""
+    from lighttrace import runtime
+
+    runtime.shutdown(timeout)
+
+
+def team(name: str) -> "TeamScope":
+    """`with team("fraud"):` everything started inside, in this task and those it starts, belongs to that team.
+
+    >>> with team("fraud"):
+    ...     pass
+    """
+    from lighttrace.tracing.context import TeamScope
+
+    return TeamScope(name)
+
+
+def detached() -> "Detached":
+    """`with detached():` spans started inside begin traces of their own, linked to the current one.
+
+    For work that outlives the request which started it: a cache refresher, a consumer task.
+    """
+    from lighttrace.tracing.context import Detached
+
+    return Detached()
+
+
+def __getattr__(name: str) -> Any:
+    where = _LAZY.get(name)
+    if where is None:
+        raise AttributeError(f"module 'lighttrace' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(where), name)
+    globals()[name] = value
+    return value

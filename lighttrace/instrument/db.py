@@ -1,0 +1,230 @@
+"""Database calls as spans: name, attributes, status, redaction and ownership, for every driver at once.
+
+An adapter says how a driver spells a call:
+
+    DbPatch("psycopg:Cursor.execute", read_call=lambda cursor, query, params=None, **_: (cursor.connection, query, params is not None, None))
+
+`read_call` has the signature of what it stands before and gives four things: the connection (or whatever identifies the
+database), the statement (text, bytes, or an object with `as_string`), whether its parameters travel beside it, and the
+sets of parameters of a batch (None where it is none). It may give None for "no call of ours".
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from opentelemetry.trace import SpanKind
+
+from lighttrace import guard, semconv
+from lighttrace.instrument import hosts, sql
+from lighttrace.instrument.call import around
+from lighttrace.instrument.engine import Bounded, Scope, state
+from lighttrace.instrument.http_client import scope_of
+from lighttrace.instrument.patching import Patch
+from lighttrace.tracing import errors
+from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_KEY, current
+from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
+
+CLIENT = SpanKind.CLIENT
+Call = tuple[Any, Any, bool, Any]
+
+
+class Database(NamedTuple):
+    """Where a connection leads: what `read_database` of an integration gives, once per connection."""
+
+    system: str
+    namespace: str | None = None
+    address: str | None = None
+    port: int | None = None
+    default_port: int | None = None
+
+
+class Facts:
+    """What all spans of one database have in common, and the statements that were sent to it."""
+
+    __slots__ = ("attributes", "bare", "fallback", "parameterised", "resolver")
+
+    def __init__(self, database: Database) -> None:
+        self.attributes: dict[str, Any] = {semconv.DB_SYSTEM_NAME: database.system}
+        target = None
+        if database.namespace:
+            target = self.attributes[semconv.DB_NAMESPACE] = database.namespace
+        if database.address:
+            self.attributes[semconv.SERVER_ADDRESS] = database.address
+            if database.port and database.port != database.default_port:
+                self.attributes[semconv.SERVER_PORT] = database.port
+            peer = hosts.host(database.address, database.port or database.default_port or 0).peer
+            if peer:
+                self.attributes.update(peer)
+            target = target or f"{database.address}:{database.port or database.default_port}"
+        self.fallback = target or database.system
+        self.parameterised: Bounded = Bounded(2000)  # statement: (name, attributes)
+        self.bare: Bounded = Bounded(2000)
+        self.resolver = state.resolver
+
+
+_by_database: dict[Database, Facts] = {}
+_LONG = 16_384  # statements longer than this are described each time rather than kept
+
+
+class DbPatch(Patch):
+    """Trace the calls of one function or method of a database driver."""
+
+    def __init__(
+        self,
+        target: str,
+        read_call: Callable[..., Call | None],
+        read_database: Callable[[Any], Database],
+        read_code: Callable[[BaseException], str | None] | None = None,
+    ) -> None:
+        super().__init__(target)
+        self.read_call = read_call
+        self.read_database = read_database
+        self.read_code = read_code
+        self.scope: Scope = Scope("", covers=True)
+
+    def bind(self, integration: str) -> None:
+        super().bind(integration)
+        self.scope = scope_of(integration)
+
+    def wrap(self, original: Any) -> Any:
+        return around(original, self._begin, self._finish, self._fail)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Span | UnsampledSpan | None:
+        site = self.site
+        if not site.enabled:
+            return None
+        try:
+            context = current.get()
+            parent = context.get(SPAN_KEY)
+            if type(parent) is Span and parent._tracer.covers and parent._kind is CLIENT and not parent._end:
+                return None
+            if len(context) > 1 and context.get(SUPPRESS_KEY):
+                return None
+            tracer = self.scope.find()
+            if tracer is None:
+                return None
+            call = self.read_call(*args, **kwargs)
+            if call is None:
+                return None
+            connection, statement, beside, batch = call
+            facts = facts_of(connection, self.read_database)
+            if type(statement) is not str:
+                statement = text_of(statement, connection)
+            known = (facts.parameterised if beside else facts.bare).get(statement)
+            if known is None:
+                known = self._describe(facts, statement, beside)
+            name, attributes = known
+            attributes = attributes.copy()
+            if batch is not None:
+                name = _batch(name, attributes, batch)
+            return tracer.start(name, CLIENT, attributes, context)
+        except Exception as error:
+            site.failed(error)
+            return None
+
+    def _describe(self, facts: Facts, statement: str, beside: bool) -> tuple[str, dict[str, Any]]:
+        summary, text = sql.describe(statement, beside or state.capture_literals)
+        attributes = dict(facts.attributes)
+        if summary:
+            attributes[semconv.DB_QUERY_SUMMARY] = summary
+        if text:
+            attributes[semconv.DB_QUERY_TEXT] = text
+        known = (summary or facts.fallback), attributes
+        if len(statement) <= _LONG:
+            (facts.parameterised if beside else facts.bare)[statement] = known
+        return known
+
+    def _finish(self, span: Span | UnsampledSpan, result: Any) -> None:
+        span.end()
+
+    def _fail(self, span: Span | UnsampledSpan, error: BaseException) -> None:
+        if type(span) is Span:
+            try:
+                code = self.read_code(error) if self.read_code is not None else None
+                if code and not errors.is_control_flow(error):
+                    span._attributes[semconv.DB_RESPONSE_STATUS_CODE] = code
+                    span._attributes[semconv.ERROR_TYPE] = code
+            except Exception as ours:
+                self.site.failed(ours)
+            errors.fail(span, error, scrub(errors.message_of(error)))
+            if span._status == ERROR and span._rare is not None:
+                span._plain = False
+            span.end()
+
+
+def facts_of(connection: Any, read_database: Callable[[Any], Database]) -> Facts:
+    """What is known of a connection's database; asked once per connection, shared by all connections to it."""
+    facts = _known(connection)
+    if facts is None or facts.resolver is not state.resolver:
+        database = read_database(connection)
+        facts = _by_database.get(database)
+        if facts is None or facts.resolver is not state.resolver:
+            if len(_by_database) >= 1000:
+                _by_database.clear()
+            facts = _by_database[database] = Facts(database)
+        _remember(connection, facts)
+    return facts
+
+
+_ATTRIBUTE = "__lighttrace_facts__"
+
+
+def _known(connection: Any) -> Facts | None:
+    found: Facts | None = getattr(connection, _ATTRIBUTE, None)
+    return found
+
+
+def _remember(connection: Any, facts: Facts) -> None:
+    try:
+        setattr(connection, _ATTRIBUTE, facts)
+    except (AttributeError, TypeError):
+        guard.count("db.facts_not_kept")  # a connection with slots: asked again each time
+
+
+def text_of(statement: Any, connection: Any) -> str:
+    """A statement as text, whatever the driver takes for one; never raises."""
+    if isinstance(statement, str):
+        return str(statement)
+    if isinstance(statement, bytes | bytearray | memoryview):
+        return bytes(statement).decode("utf-8", "replace")
+    as_string = getattr(statement, "as_string", None)
+    if as_string is not None:
+        try:
+            return str(as_string(connection))
+        except Exception:
+            guard.count("db.statement_unreadable")
+            return ""
+    # An object that the driver will refuse, or a template: its type says enough, its value may be a secret.
+    return ""
+
+
+def _batch(name: str, attributes: dict[str, Any], batch: Any) -> str:
+    """A batch is one of two sets of parameters or more, or of none; one set is an ordinary call."""
+    size = len(batch) if isinstance(batch, Sequence) else None
+    if size is None or size == 1:
+        return name
+    attributes[semconv.DB_OPERATION_BATCH_SIZE] = size
+    summary = attributes.get(semconv.DB_QUERY_SUMMARY)
+    if summary:
+        attributes[semconv.DB_QUERY_SUMMARY] = f"BATCH {summary}"[: sql.SUMMARY_LIMIT]
+        return f"BATCH {name}"
+    return name
+
+
+def scrub(message: str) -> str:
+    """A database's error message without the values that it quotes.
+
+    >>> scrub('duplicate key value violates unique constraint "u" DETAIL: Key (mail)=(bob@example.com) already exists.')
+    'duplicate key value violates unique constraint "u" DETAIL: Key (mail)=(?) already exists.'
+    """
+    import re
+
+    if state.capture_literals:
+        return message
+    text = re.sub(r"=\((?:[^()]|\([^()]*\))*\)", "=(?)", message)
+    text = re.sub(r"(?i)(failing row contains )\(.*\)", r"\1(?)", text)
+    text = re.sub(r"'(?:[^'\\]|''|\\.)*'", "'?'", text)
+    text = re.sub(r'(?i)(invalid input syntax[^:]*: )".*"', r'\1"?"', text)
+    # "LINE 1: select ..." quotes the statement itself.
+    text = re.sub(r"(?m)^LINE \d+:.*(?:\n\s*\^)?", "", text).rstrip()
+    return re.sub(r"(?<![\w.])\d{5,}(?![\w.])", "?", text)

@@ -1,0 +1,90 @@
+"""What the whole engine shares while it is switched on: the provider, the resolver, and what the configuration says.
+
+One mutable object, filled by `lighttrace.runtime` when tracing starts and read through module attributes by the
+patches. Patches made before a change see the change, because they hold `state`, never a copy of what is in it.
+"""
+
+from typing import Any
+
+from lighttrace.tracing.tracer import Tracer
+
+
+class State:
+    """The engine's configuration, in the form that the hot path wants."""
+
+    __slots__ = (
+        "baggage_hosts",
+        "caller",
+        "capture_literals",
+        "client_request_headers",
+        "client_response_headers",
+        "edge",
+        "exclude",
+        "known_methods",
+        "provider",
+        "redacted_parameters",
+        "resolver",
+        "server_request_headers",
+        "server_response_headers",
+        "service",
+    )
+
+    def __init__(self) -> None:
+        self.provider: Any = None
+        self.resolver: Any = None
+        self.service = "unknown_service"
+        self.caller: dict[str | None, str] = {}  # team: the baggage members that say who calls
+        self.exclude: Any = None  # compiled pattern of paths that are not traced, or None
+        self.known_methods: frozenset[str] = frozenset(
+            {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
+        )
+        self.client_request_headers: tuple[str, ...] = ()
+        self.client_response_headers: tuple[str, ...] = ()
+        self.server_request_headers: tuple[str, ...] = ()
+        self.server_response_headers: tuple[str, ...] = ()
+        self.redacted_parameters: tuple[str, ...] | None = None
+        self.capture_literals = False
+        self.edge = False
+        self.baggage_hosts: tuple[str, ...] = ()
+
+
+state = State()
+
+
+class Bounded(dict[Any, Any]):
+    """A cache that empties itself when it is full: simple, bounded, and as fast to read as a dict."""
+
+    __slots__ = ("most",)
+
+    def __init__(self, most: int = 1024) -> None:
+        self.most = most
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if len(self) >= self.most:
+            self.clear()
+        super().__setitem__(key, value)
+
+
+class Scope:
+    """The tracer of one integration, looked up when its first span starts: patches are made before there is a provider."""
+
+    __slots__ = ("covers", "name", "provider", "tracer")
+
+    def __init__(self, name: str, covers: bool) -> None:
+        self.name = name
+        self.covers = covers
+        self.provider: Any = None
+        self.tracer: Tracer | None = None
+
+    def find(self) -> Tracer | None:
+        """The tracer, or None while tracing is off."""
+        provider = state.provider
+        if provider is None:
+            return None
+        if provider is not self.provider:
+            tracer = provider.get_tracer(f"lighttrace.{self.name}")
+            if not isinstance(tracer, Tracer):
+                return None
+            tracer.covers = self.covers
+            self.provider, self.tracer = provider, tracer
+        return self.tracer

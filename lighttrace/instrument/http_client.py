@@ -1,0 +1,243 @@
+"""HTTP client calls as spans: name, attributes, status, propagation and ownership, for every library at once.
+
+An adapter says how one library spells method, URL and headers of a request, and the status of a response:
+
+    HttpClientPatch(
+        "requests:Session.send",
+        read_request=lambda session, request, **_: (request.method, request.url, request.headers),
+        read_status=lambda response: response.status_code,
+    )
+
+`read_request` has the signature of what it stands before and gives three things: the method, the URL as a string, and
+the request's own mutable mapping of headers. It may give None for "not a request of ours".
+"""
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from opentelemetry.context.context import Context
+from opentelemetry.trace import SpanKind
+
+from lighttrace import semconv
+from lighttrace.instrument import propagate, redaction
+from lighttrace.instrument.call import around
+from lighttrace.instrument.engine import Bounded, Scope, state
+from lighttrace.instrument.hosts import Host, host_of
+from lighttrace.instrument.patching import Patch
+from lighttrace.tracing import errors
+from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_HTTP_KEY, SUPPRESS_KEY, current, detach
+from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
+
+Request = tuple[str, str, MutableMapping[str, str]]
+
+CLIENT = SpanKind.CLIENT
+_put = dict.__setitem__
+
+METHOD, ADDRESS, PORT, URL = semconv.HTTP_REQUEST_METHOD, semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.URL_FULL
+STATUS, ERROR_TYPE = semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
+
+
+class ClientCall:
+    """One request on its way."""
+
+    __slots__ = ("added", "headers", "span", "token")
+
+    span: Span | UnsampledSpan
+    token: Any
+    headers: MutableMapping[str, str]
+    added: tuple[str, ...]
+
+
+class HttpClientPatch(Patch):
+    """Trace the calls of one function or method of an HTTP client library."""
+
+    def __init__(
+        self,
+        target: str,
+        read_request: Callable[..., Request | None],
+        read_status: Callable[[Any], int],
+        *,
+        read_headers: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__(target)
+        self.read_request = read_request
+        self.read_status = read_status
+        self.read_headers = read_headers
+        self.scope: Scope = Scope("", covers=True)
+        self._urls: Bounded = Bounded(2048)
+
+    def bind(self, integration: str) -> None:
+        super().bind(integration)
+        self.scope = scope_of(integration)
+
+    def wrap(self, original: Any) -> Any:
+        return around(original, self._begin, self._finish, self._fail)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ClientCall | None:
+        site = self.site
+        if not site.enabled:
+            return None
+        call = None
+        try:
+            context = current.get()
+            parent = context.get(SPAN_KEY)
+            if type(parent) is Span and parent._tracer.covers and parent._kind is CLIENT and not parent._end:
+                return None  # a library under another one: the outer call has its span
+            if len(context) > 1 and (context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY)):
+                return None
+            tracer = self.scope.find()
+            if tracer is None:
+                return None
+            request = self.read_request(*args, **kwargs)
+            if request is None:
+                return None
+            method, url, headers = request
+            known = self._urls.get(url)
+            if known is None:
+                known = self._read_url(url)
+            shown, host = known
+            attributes: dict[str, Any] = {METHOD: method, ADDRESS: host.address, PORT: host.port, URL: shown}
+            name = method
+            if method not in state.known_methods:
+                name = _other_method(method, attributes)
+            if host.peer is not None:
+                attributes.update(host.peer)
+            span = tracer.start(name, CLIENT, attributes, context)
+            if type(parent) is Span and parent._end and parent._tracer.covers:
+                _follow(parent, span)
+            made = Context(context)
+            _put(made, SPAN_KEY, span)
+            call = ClientCall()
+            call.span = span
+            call.headers = headers
+            call.added = ()
+            call.token = current.set(made)
+            if state.client_request_headers:
+                capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, headers)
+            call.added = propagate.inject(span, context, headers, host.internal)
+            return call
+        except Exception as error:
+            site.failed(error)
+            # The span, if there is one by now, is still this call's: it must be ended and taken off the context.
+            return call
+
+    def _read_url(self, url: str) -> tuple[str, Host]:
+        known = redaction.url(url), host_of(url)
+        if len(url) < 512:
+            self._urls[url] = known
+        return known
+
+    def _finish(self, call: ClientCall, response: Any) -> None:
+        self._leave(call)
+        span = call.span
+        if type(span) is not Span or span._end:
+            return
+        try:
+            status = self.read_status(response)
+            span._attributes[STATUS] = status
+            if status >= 400:
+                span._attributes[ERROR_TYPE] = str(status)
+                span._status = ERROR
+            if state.client_response_headers and self.read_headers is not None:
+                capture(span, semconv.HTTP_RESPONSE_HEADER, state.client_response_headers, self.read_headers(response))
+        except Exception as error:
+            self.site.failed(error)
+        span.end()
+
+    def _fail(self, call: ClientCall, error: BaseException) -> None:
+        self._leave(call)
+        span = call.span
+        if type(span) is Span and not span._end:
+            errors.fail(span, error, redact(error))
+            span.end()
+
+    def _leave(self, call: ClientCall) -> None:
+        detach(call.token)
+        if call.added:
+            try:
+                propagate.withdraw(call.headers, call.added)
+            except Exception as error:
+                self.site.failed(error)
+
+
+class ResendPatch(Patch):
+    """The seam at which a client library decides to send again: the attempt so far ends there, and the next is a span of its own.
+
+    `read_outcome` has the signature of the target and gives the response or the exception of the attempt so far, or None.
+    """
+
+    def __init__(self, target: str, read_outcome: Callable[..., Any], read_status: Callable[[Any], int]) -> None:
+        super().__init__(target)
+        self.read_outcome = read_outcome
+        self.read_status = read_status
+
+    def wrap(self, original: Any) -> Any:
+        return around(original, self._begin, lambda call, result: None, lambda call, error: None)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.site.enabled:
+            return
+        try:
+            context = current.get()
+            span = context.get(SPAN_KEY)
+            if type(span) is not Span or not span._tracer.covers or span._kind is not CLIENT or span._end:
+                return
+            outcome = self.read_outcome(*args, **kwargs)
+            if isinstance(outcome, BaseException):
+                errors.fail(span, outcome, redact(outcome))
+            elif outcome is not None:
+                status = self.read_status(outcome)
+                span._attributes[STATUS] = status
+                if status >= 400:
+                    span._attributes[ERROR_TYPE] = str(status)
+                    span._status = ERROR
+            span.end()
+        except Exception as error:
+            self.site.failed(error)
+
+
+def _follow(previous: Span, span: Span | UnsampledSpan) -> None:
+    """Make the next attempt a sibling of the one before, which is still current because its call has not returned."""
+    if type(span) is Span and previous._kind is CLIENT:
+        span._parent_id = previous._parent_id
+        span._attributes[semconv.HTTP_REQUEST_RESEND_COUNT] = previous._attributes.get(semconv.HTTP_REQUEST_RESEND_COUNT, 0) + 1
+
+
+_scopes: dict[str, Scope] = {}
+
+
+def scope_of(integration: str) -> Scope:
+    """The one scope of an integration's client spans."""
+    scope = _scopes.get(integration)
+    if scope is None:
+        scope = _scopes[integration] = Scope(integration, covers=True)
+    return scope
+
+
+def _other_method(method: Any, attributes: dict[str, Any]) -> str:
+    text = method.decode("ascii", "replace") if isinstance(method, bytes) else str(method)
+    upper = text.upper()
+    if upper in state.known_methods:
+        attributes[METHOD] = upper
+        if upper != text:
+            attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = text
+        return upper
+    attributes[METHOD] = "_OTHER"
+    attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = text[:64]
+    return "HTTP"
+
+
+def capture(span: Any, prefix: str, names: tuple[str, ...], headers: Any) -> None:
+    """Put the headers that the program asked for on the span, each as a list (semantic conventions)."""
+    for name in names:
+        value = headers.get(name)
+        if value is not None:
+            span.set_attribute(prefix + name.lower(), [value] if isinstance(value, str) else list(value))
+
+
+def redact(error: BaseException) -> str:
+    """The message of a client's exception, which may quote the URL with its secrets."""
+    text = errors.message_of(error)
+    if "://" not in text and "?" not in text and "@" not in text:
+        return text
+    return " ".join(redaction.url(word) if "?" in word or "://" in word else word for word in text.split(" "))

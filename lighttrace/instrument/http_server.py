@@ -1,0 +1,241 @@
+"""HTTP server requests as spans: what WSGI and ASGI have in common.
+
+A server patch stands outermost, before any middleware. The route and the handler become known later, when the framework
+has matched them: a `RoutePatch` tells the request's call of both, and with the handler's file comes the team that owns
+the request and all that is done for it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from time import time_ns
+from typing import Any
+
+from opentelemetry.context.context import Context
+from opentelemetry.trace import SpanKind
+
+from lighttrace import guard, semconv
+from lighttrace.instrument import propagate
+from lighttrace.instrument.engine import Bounded, Scope, state
+from lighttrace.instrument.patching import Patch
+from lighttrace.propagation import baggage
+from lighttrace.tracing import errors
+from lighttrace.tracing.context import SPAN_KEY, current, detach
+from lighttrace.tracing.owner import NOBODY, Owner, owner
+from lighttrace.tracing.span import ERROR, LocalTrace, Span, UnsampledSpan
+
+SERVER = SpanKind.SERVER
+CALL = "lighttrace.call"
+"""The key under which a WSGI environ or ASGI scope holds its `ServerCall`."""
+
+METHOD, ROUTE, PATH, QUERY = semconv.HTTP_REQUEST_METHOD, semconv.HTTP_ROUTE, semconv.URL_PATH, semconv.URL_QUERY
+SCHEME, STATUS, ERROR_TYPE = semconv.URL_SCHEME, semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
+_put = dict.__setitem__
+
+
+class ServerCall:
+    """One request being answered. Ends once: at its last byte, or when the application gives up."""
+
+    __slots__ = ("context", "method", "prefix", "site", "span", "status", "token")
+
+    span: Span | UnsampledSpan
+    context: Context
+    token: Any
+
+    def __init__(self, span: Span | UnsampledSpan, context: Context, method: str, site: guard.Site) -> None:
+        self.span = span
+        self.context = context
+        self.method = method
+        self.site = site
+        self.status = 0
+        self.prefix = ""
+
+    def routed(self, route: str | None, handler: Any) -> None:
+        """The framework has matched: name the span, and give it to whoever owns the handler."""
+        span = self.span
+        if type(span) is not Span or span._end:
+            return
+        if route is not None:
+            if self.prefix:
+                route = self.prefix + route
+            known = _routes.get((self.method, route))
+            if known is None:
+                known = _routes[self.method, route] = f"{self.method} {route}"
+            span._name = known
+            span._attributes[ROUTE] = route
+        if handler is not None and state.resolver is not None and span._owner.source not in ("span", "scope"):
+            found = owner_of(handler, span._name, route)
+            if found is not None:
+                span._owner = found
+
+    def end(self, at: int | None = None) -> None:
+        """End the span with the status that was sent."""
+        span = self.span
+        if type(span) is not Span or span._end:
+            return
+        status = self.status
+        if status:
+            span._attributes[STATUS] = status
+            if status >= 500 and span._status != ERROR:
+                span._status = ERROR
+                span._attributes.setdefault(ERROR_TYPE, str(status))
+        span.end(at)
+
+    def fail(self, error: BaseException) -> None:
+        """The application raised: the server will answer 500, or hang up."""
+        span = self.span
+        if type(span) is Span and not span._end:
+            errors.fail(span, error)
+            if not self.status and span._status == ERROR:
+                self.status = 500
+
+
+_routes: Bounded = Bounded(4096)
+_owners: Bounded = Bounded(4096)
+
+
+def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
+    """Who owns a handler: an explicit rule first, then its file. Resolved once per handler and route."""
+    try:
+        key = (getattr(handler, "__code__", handler), route)
+        found = _owners.get(key)
+        if found is not None and found[0] is state.resolver:
+            return found[1]  # type: ignore[no-any-return]  # what was put there
+        resolver = state.resolver
+        decided = resolver.team_for_span(name, route, None, None) if resolver.has_rules else None
+        if decided is None:
+            decided = resolver.team_for_function(handler)
+        made = owner(*decided) if decided is not None else None
+        _owners[key] = (resolver, made)
+        return made
+    except Exception as error:
+        guard.site("ownership.handler").failed(error)
+        return None
+
+
+class RoutePatch(Patch):
+    """The seam at which a framework has found the handler: `read_route` has its signature and gives the environ or scope,
+    the route's template (or None) and the handler (or None)."""
+
+    def __init__(self, target: str, read_route: Callable[..., tuple[Any, str | None, Any]]) -> None:
+        super().__init__(target)
+        self.read_route = read_route
+
+    def wrap(self, original: Any) -> Any:
+        from lighttrace.instrument.call import around
+
+        return around(original, self._begin, lambda call, result: None, lambda call, error: None)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.site.enabled:
+            return
+        try:
+            carrier, route, handler = self.read_route(*args, **kwargs)
+            call = carrier.get(CALL)
+            if call is not None:
+                call.routed(route, handler)
+        except Exception as error:
+            self.site.failed(error)
+
+
+class MountPatch(RoutePatch):
+    """The seam at which a framework enters a nested application: its template goes before the routes inside."""
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.site.enabled:
+            return
+        try:
+            carrier, route, _ = self.read_route(*args, **kwargs)
+            call = carrier.get(CALL)
+            if call is not None and route:
+                call.prefix += route
+        except Exception as error:
+            self.site.failed(error)
+
+
+class FailurePatch(Patch):
+    """The seam at which a framework turns an uncaught exception into a response: `read_failure` has its signature and gives
+    the environ or scope, and the exception."""
+
+    def __init__(self, target: str, read_failure: Callable[..., tuple[Any, BaseException]]) -> None:
+        super().__init__(target)
+        self.read_failure = read_failure
+
+    def wrap(self, original: Any) -> Any:
+        from lighttrace.instrument.call import around
+
+        return around(original, self._begin, lambda call, result: None, lambda call, error: None)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.site.enabled:
+            return
+        try:
+            carrier, error = self.read_failure(*args, **kwargs)
+            call = carrier.get(CALL)
+            if call is not None:
+                call.fail(error)
+        except Exception as ours:
+            self.site.failed(ours)
+
+
+def excluded(path: str) -> bool:
+    """Whether the configuration asks for this path not to be traced."""
+    pattern = state.exclude
+    return pattern is not None and pattern.match(path) is not None
+
+
+def compile_exclude(globs: tuple[str, ...]) -> re.Pattern[str] | None:
+    """One pattern for all globs: `*` within a segment, `**` across them.
+
+    >>> bool(compile_exclude(("/health*", "/static/**")).match("/static/a/b.css"))
+    True
+    """
+    if not globs:
+        return None
+    parts = []
+    for glob in globs:
+        text = re.escape(glob if glob.startswith(("/", "*")) else f"**{glob}**")
+        parts.append(text.replace(r"\*\*", ".*").replace(r"\*", "[^/]*").replace(r"\?", "[^/]"))
+    return re.compile(f"(?:{'|'.join(parts)})$")
+
+
+def start(
+    scope: Scope, site: guard.Site, method: str, attributes: dict[str, Any], parent: Context, members: Mapping[str, Any] | None
+) -> ServerCall | None:
+    """Start the span of a request in the context that its headers describe, and make it current."""
+    tracer = scope.find()
+    if tracer is None:
+        return None
+    name = method
+    if method not in state.known_methods:
+        attributes[METHOD] = "_OTHER"
+        attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = method[:64]
+        name = "HTTP"
+    span = tracer.start(name, SERVER, attributes, parent)
+    if members:
+        _hand_down(span._trace, members)
+    made = Context(parent)
+    _put(made, SPAN_KEY, span)
+    call = ServerCall(span, made, name, site)
+    call.token = current.set(made)
+    return call
+
+
+def leave(call: ServerCall) -> None:
+    """Take the request off the context again."""
+    detach(call.token)
+
+
+def _hand_down(trace: LocalTrace, members: Mapping[str, Any]) -> None:
+    """Give every span of this trace in this process what the baggage says of the caller: exactly these keys, nothing else."""
+    if state.edge:
+        return
+    kept = {key: str(members[key])[:64] for key in baggage.OURS if members.get(key)}
+    if kept:
+        handed = Owner(None, NOBODY.source)
+        handed.attributes = kept
+        trace.inherited = handed
+
+
+def now() -> int:
+    """The wall clock, in nanoseconds."""
+    return time_ns()

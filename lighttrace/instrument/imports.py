@@ -1,0 +1,98 @@
+"""Post-import hooks: run something when the program imports a module, at once if it has already.
+
+A finder of our own instead of wrapt's, because importing wrapt costs a program 65 ms and more before its first line,
+and because what a hook raises must never fail the program's import.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from lighttrace import guard
+
+Hook = Callable[[ModuleType], object]
+
+_waiting: dict[str, list[Hook]] = {}
+_finding: set[str] = set()
+
+
+def when_imported(name: str, hook: Hook) -> None:
+    """Call `hook(module)` once module `name` is fully imported; now, if it is. What the hook raises is contained."""
+    module = sys.modules.get(name)
+    # A module that is being imported right now has its finder's spec marked as initializing.
+    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+        _run(hook, module)
+        return
+    _waiting.setdefault(name, []).append(hook)
+    if module is not None:  # half imported: its own import call is still running, so look again when it is used
+        _wrap_loader(module.__spec__)
+    if _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]  # a finder needs find_spec only
+
+
+def forget(name: str, hook: Hook) -> None:
+    """Take back a hook that has not run."""
+    hooks = _waiting.get(name)
+    if hooks and hook in hooks:
+        hooks.remove(hook)
+        if not hooks:
+            del _waiting[name]
+    if not _waiting and _finder in sys.meta_path:
+        sys.meta_path.remove(_finder)  # type: ignore[arg-type]  # as above
+
+
+def _run(hook: Hook, module: ModuleType) -> None:
+    try:
+        hook(module)
+    except Exception as error:
+        guard.site(f"imports.{module.__name__}").failed(error)
+
+
+def _imported(module: ModuleType) -> None:
+    for hook in _waiting.pop(module.__name__, ()):
+        _run(hook, module)
+
+
+class _Finder:
+    """Finds nothing itself: asks the finders after it, and has their loader tell us when it is done."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in _waiting or name in _finding:
+            return None
+        _finding.add(name)
+        try:
+            for finder in sys.meta_path:
+                if finder is self:
+                    continue
+                find = getattr(finder, "find_spec", None)
+                spec = find(name, path, target) if find is not None else None
+                if spec is not None:
+                    _wrap_loader(spec)
+                    return spec  # type: ignore[no-any-return]  # a foreign finder's
+            return None
+        finally:
+            _finding.discard(name)
+
+
+def _wrap_loader(spec: Any) -> None:
+    """Put a call of ours after the loader's `exec_module`, on this one loader object."""
+    try:
+        loader = spec.loader
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            try:
+                del loader.exec_module  # the loader is as it was before its module's first line runs
+            except AttributeError:
+                pass
+            execute(module)
+            _imported(module)
+
+        loader.exec_module = exec_module
+    except Exception as error:
+        guard.site("imports.loader").failed(error)
+
+
+_finder = _Finder()

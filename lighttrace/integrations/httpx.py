@@ -1,0 +1,27 @@
+"""Trace requests sent through httpx, sync and async: one span per request on the wire, redirects and auth included."""
+
+from lighttrace.instrument import HttpClientPatch, Integration
+
+
+def read_request(client, request):
+    return request.method, str(request.url), request.headers
+
+
+def read_status(response):
+    return response.status_code
+
+
+def read_headers(response):
+    return response.headers
+
+
+# Private, and read in 0.23 to 0.28: the public `Client.send` follows redirects inside, and the public
+# `BaseTransport.handle_request` is overridden by every transport that a user brings.
+INTEGRATION = Integration(
+    name="httpx",
+    requires="httpx>=0.23",
+    patches=(
+        HttpClientPatch("httpx:Client._send_single_request", read_request, read_status, read_headers=read_headers),
+        HttpClientPatch("httpx:AsyncClient._send_single_request", read_request, read_status, read_headers=read_headers),
+    ),
+)

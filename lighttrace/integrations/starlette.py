@@ -1,0 +1,22 @@
+"""Trace the requests that a Starlette application answers."""
+
+from lighttrace.instrument import AsgiPatch, Integration, MountPatch, RoutePatch
+
+
+def read_route(route, scope, *args):
+    return scope, route.path, route.endpoint
+
+
+def read_mount(mount, scope, *args):
+    return scope, mount.path, None
+
+
+INTEGRATION = Integration(
+    name="starlette",
+    requires="starlette>=0.20",
+    patches=(
+        AsgiPatch("starlette.applications:Starlette.__call__"),
+        RoutePatch("starlette.routing:Route.handle", read_route),
+        MountPatch("starlette.routing:Mount.handle", read_mount),
+    ),
+)

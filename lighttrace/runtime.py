@@ -1,0 +1,196 @@
+"""Putting the house together: what `lighttrace.init()` does, and how it is all taken down again.
+
+Here alone the pieces meet: configuration, ownership, the pipeline, the queue, the provider and the integrations.
+"""
+
+import atexit
+import os
+from typing import Any
+
+from lighttrace import guard
+
+_active: "Runtime | None" = None
+_generation = 0
+
+
+class Runtime:
+    """Tracing, switched on."""
+
+    def __init__(self, config: Any) -> None:
+        from lighttrace import export
+        from lighttrace.ownership import Resolver
+        from lighttrace.tracing.limits import Limits
+        from lighttrace.tracing.owner import owner
+        from lighttrace.tracing.pipeline import Pipeline
+        from lighttrace.tracing.provider import TracerProvider
+        from lighttrace.tracing.sampling import named
+
+        self.config = config
+        self.resolver = Resolver(config)
+        self.queue = export.build(config)
+        team = config.team or self.resolver.default_team
+        self.pipeline = Pipeline(
+            resource=self._resource(team),
+            sampler=named(config.sampler, config.sampler_arg),
+            limits=Limits(
+                config.attribute_count_limit,
+                config.attribute_length_limit,
+                config.event_count_limit,
+                config.link_count_limit,
+                config.event_attribute_count_limit,
+                config.link_attribute_count_limit,
+            ),
+            put=self.queue.put,
+            default_owner=owner(team, "service"),
+            resolver=self.resolver,
+        )
+        self.provider = TracerProvider(self.pipeline, flush=self.queue.flush, shutdown=self._stop)
+        self.team = team
+
+    def _resource(self, team: str | None) -> dict[str, Any]:
+        from lighttrace import semconv
+
+        # One id per worker process, not per master: it is made anew in every child.
+        resource = {**self.config.resource, semconv.SERVICE_INSTANCE_ID: _uuid()}
+        if team is not None:
+            resource[semconv.TEAM] = team
+            resource.setdefault(semconv.SERVICE_OWNER_NAME, team)
+            contact, url = self.resolver.contact(team)
+            if contact:
+                resource.setdefault(semconv.SERVICE_OWNER_CONTACT, contact)
+            if url:
+                resource.setdefault(semconv.SERVICE_OWNER_URL, url)
+        return resource
+
+    def start(self) -> None:
+        """Become the program's tracer provider, set the engine's state and patch."""
+        from lighttrace.instrument import propagate
+        from lighttrace.instrument.engine import state
+        from lighttrace.instrument.http_server import compile_exclude
+        from lighttrace.instrument.registry import registry
+        from lighttrace.integrations import TRIGGERS
+        from lighttrace.propagation import composite
+
+        config = self.config
+        propagator = composite(config.propagators)
+        propagate.use(propagator, fast=set(config.propagators) == {"tracecontext", "baggage"})
+        _set_textmap(propagator)
+        state.service = config.service
+        state.resolver = self.resolver
+        state.caller.clear()
+        state.exclude = compile_exclude(tuple(config.exclude))
+        if config.http_known_methods:
+            state.known_methods = frozenset(config.http_known_methods)
+        client, server = config.capture_request_headers, config.capture_response_headers
+        state.client_request_headers, state.server_request_headers = tuple(client["client"]), tuple(client["server"])
+        state.client_response_headers, state.server_response_headers = tuple(server["client"]), tuple(server["server"])
+        state.redacted_parameters = config.redacted_parameters
+        state.capture_literals = config.capture_literals
+        state.edge = config.edge
+        state.baggage_hosts = tuple(config.baggage_hosts)
+        state.provider = self.provider
+        _set_provider(self.provider)
+        registry.enable(TRIGGERS, config.integrations_disabled)
+
+    def in_child(self) -> None:
+        """A forked child is another instance of the service."""
+        self.pipeline.set_resource(self._resource(self.team))
+
+    def _stop(self, timeout: float | None) -> bool:
+        return self.queue.shutdown(self.config.exit_timeout_s if timeout is None else timeout)
+
+
+def _uuid() -> str:
+    """A random UUID (version 4), without importing uuid, which asks for the platform."""
+    raw = bytearray(os.urandom(16))
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _set_provider(provider: Any) -> None:
+    """Make ours the global provider. One that the program set before is adopted: its processors go on to see every span."""
+    from opentelemetry import trace
+
+    before = trace._TRACER_PROVIDER
+    if before is None:
+        trace.set_tracer_provider(provider)
+        return
+    # There is no public way to replace a provider, and a program that set one wants its own processors to go on.
+    for processor in getattr(getattr(before, "_active_span_processor", None), "_span_processors", ()):
+        if before.__class__.__module__.startswith("opentelemetry."):
+            provider.add_span_processor(processor)
+    trace._TRACER_PROVIDER = provider
+
+
+def _set_textmap(propagator: Any) -> None:
+    """Make ours the global propagator, when somebody imports the module that holds it: importing it costs 20 ms."""
+    from lighttrace.instrument.imports import when_imported
+
+    when_imported("opentelemetry.propagate", lambda module: module.set_global_textmap(propagator))
+
+
+def init(service: str | None = None, team: str | None = None, **options: Any) -> None:
+    """See `lighttrace.init`."""
+    global _active, _generation
+    if _active is not None:
+        guard.count("init.again")
+        return
+    from lighttrace.config import load
+
+    config = load(service=service, team=team, **options)
+    for warning in config.warnings:
+        guard.log(f"config.{warning}", warning)
+    if not config.enabled:
+        return
+    runtime = Runtime(config)
+    runtime.start()
+    _active = runtime
+    if not _generation:
+        atexit.register(shutdown)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_in_child)
+    _generation += 1
+
+
+def _in_child() -> None:
+    if _active is not None:
+        try:
+            _active.in_child()
+        except Exception as error:
+            guard.site("runtime.fork").failed(error)
+
+
+def active() -> Runtime | None:
+    """What is switched on, or None."""
+    return _active
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """See `lighttrace.flush`."""
+    return _active.provider.force_flush(int(timeout * 1000)) if _active is not None else True
+
+
+def shutdown(timeout: float | None = None) -> None:
+    """See `lighttrace.shutdown`."""
+    global _active
+    runtime, _active = _active, None
+    if runtime is None:
+        return
+    try:
+        from opentelemetry import trace
+
+        from lighttrace.instrument.engine import state
+        from lighttrace.instrument.registry import registry
+
+        registry.disable()
+        state.provider = None
+        state.resolver = None
+        runtime.provider.shutdown(timeout)
+        if trace._TRACER_PROVIDER is runtime.provider:
+            # So that a later init() is heard; spans made meanwhile go to OpenTelemetry's no-op tracer.
+            trace._TRACER_PROVIDER = None
+            trace._TRACER_PROVIDER_SET_ONCE = type(trace._TRACER_PROVIDER_SET_ONCE)()
+    except Exception as error:
+        guard.site("runtime.shutdown").failed(error)
