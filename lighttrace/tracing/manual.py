@@ -14,19 +14,17 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
 from lighttrace import guard
-from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, current, detach
+from lighttrace.tracing.context import SPAN_KEY, current
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.span import Span, UnsampledSpan
 from lighttrace.tracing.stepping import in_scope
-from lighttrace.tracing.tracer import Tracer
+from lighttrace.tracing.tracer import SpanScope, Tracer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 INTERNAL = SpanKind.INTERNAL
-_new: Callable[[Any], "SpanScope"] = object.__new__
+_new: Callable[[Any], "ManualScope"] = object.__new__
 _put = dict.__setitem__
-_UNKNOWN = owner(None, "unknown")
 
 
 def tracer() -> Tracer | None:
@@ -45,73 +43,63 @@ def tracer() -> Tracer | None:
 _cache: dict[int, tuple[Any, Tracer | None]] = {}
 
 
-class SpanScope:
-    """What `span(...)` gives: a context manager (sync and async) and a decorator."""
+class ManualScope(SpanScope):
+    """What `span(...)` gives. It looks for the tracer on entry, so that it may be made before `lighttrace.init()`."""
 
-    __slots__ = ("_attributes", "_code_owner", "_kind", "_name", "_owner", "_span", "_token")
-
-    def __init__(
-        self, name: str, kind: SpanKind, attributes: Mapping[str, Any] | None, team: Owner | None, code_owner: Owner | None = None
-    ) -> None:
-        self._name = name
-        self._kind = kind
-        self._attributes = attributes
-        self._owner = team
-        self._code_owner = code_owner
+    __slots__ = ()
 
     def __enter__(self) -> Any:
-        self._token = None
-        mine = tracer()
-        if mine is None:
-            self._span = otel_trace.INVALID_SPAN
-            return self._span
-        given = self._attributes
-        limits = mine.pipeline.limits
-        plain, dropped = True, 0
-        if not given:
-            attributes: dict[str, Any] = {}
-        elif limits.fits(given):
-            attributes = dict(given)
-        else:
-            attributes, dropped = limits.clean(given, limits.attributes)
-            plain = False
+        found = tracer()
+        if found is None:
+            self._token = None
+            return otel_trace.INVALID_SPAN
+        self._tracer = found
+        return SpanScope.__enter__(self)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if self._token is not None:
+            SpanScope.__exit__(self, kind, error, trace)
+
+    def again(self) -> "ManualScope":
+        return _make(self._name, self._kind, self._attributes, self._owner)
+
+
+class CodeScope(ManualScope):
+    """What `@trace` puts around a call: the span belongs to whoever owns the function's file, unless something says more."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Any:
+        found = tracer()
+        if found is None:
+            self._token = None
+            return otel_trace.INVALID_SPAN
         context = current.get()
-        span = mine.start(self._name, self._kind, attributes, context, self._code_owner, plain)
-        if type(span) is Span:
-            if self._owner is not None:
-                span._owner = self._owner
-            if dropped:
-                span.rare().dropped_attributes += dropped
+        given, limits = self._attributes, found.pipeline.limits
+        attributes, dropped = limits.clean(given, limits.attributes) if given else ({}, 0)
+        span = found.start(self._name, self._kind, attributes, context, self._code_owner, not given)
+        if dropped and type(span) is Span:
+            span.rare().dropped_attributes += dropped
+        self._span = span
         made = Context(context)
         _put(made, SPAN_KEY, span)
         self._token = current.set(made)
-        self._span = span
         return span
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if self._token is None:
-            return
-        try:
-            current.reset(self._token)
-        except (ValueError, RuntimeError):
-            guard.count("context.detached_elsewhere")
-        span = self._span
-        if error is not None and not span._end:
-            errors.fail(span, error)
-        span.end()
 
-    async def __aenter__(self) -> Any:
-        return self.__enter__()
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        self.__exit__(kind, error, trace)
-
-    def __call__(self, function: F) -> F:
-        """As a decorator: a span of its own around each call."""
-        return in_scope(function, lambda: SpanScope(self._name, self._kind, self._attributes, self._owner))  # type: ignore[no-any-return]  # in_scope keeps the kind
+def _make(
+    name: str, kind: SpanKind, attributes: Mapping[str, Any] | None, explicit: Owner | None, cls: type[ManualScope] = ManualScope
+) -> ManualScope:
+    scope = _new(cls)
+    scope._name = name
+    scope._kind = kind
+    scope._attributes = attributes
+    scope._owner = explicit
+    scope._options = None
+    return scope
 
 
-def span(name: str, /, *, team: str | None = None, kind: SpanKind = INTERNAL, **attributes: Any) -> SpanScope:
+def span(name: str, /, *, team: str | None = None, kind: SpanKind = INTERNAL, **attributes: Any) -> ManualScope:
     """A span around a block, current inside it.
 
     `team` gives it an owner of its own; every other keyword becomes an attribute (a dotted key goes in as `**{"a.b": 1}`).
@@ -120,7 +108,7 @@ def span(name: str, /, *, team: str | None = None, kind: SpanKind = INTERNAL, **
     >>> with span("reserve stock", sku="A-1") as it:
     ...     _ = it.set_attribute("stock.left", 3)
     """
-    return SpanScope(name, kind, attributes, owner(team, "span") if team is not None else None)
+    return _make(name, kind, attributes, owner(team, "span") if team is not None else None)
 
 
 @overload
@@ -180,8 +168,12 @@ def _decorate(function: Any, name: str | None, team: str | None, attributes: Map
         known[:] = [(resolver, decided)]
         return decided
 
-    def make_scope() -> SpanScope:
-        return SpanScope(called, kind, attributes, explicit, code_owner() if explicit is None else None)
+    def make_scope() -> ManualScope:
+        if explicit is not None:
+            return _make(called, kind, attributes, explicit)
+        scope = _make(called, kind, attributes, None, CodeScope)
+        scope._code_owner = code_owner()
+        return scope
 
     return in_scope(function, make_scope)
 

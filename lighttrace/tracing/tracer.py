@@ -18,6 +18,7 @@ from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.span import RANDOM, SAMPLED, UNSET, LocalTrace, Span, UnsampledSpan
+from lighttrace.tracing.values import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 INTERNAL = SpanKind.INTERNAL
 SERVER = SpanKind.SERVER
 _new_span: "Callable[[type[Span]], Span]" = object.__new__
-_new_scope: "Callable[[Any], CurrentSpan]" = object.__new__
+_new_scope: "Callable[[Any], SpanScope]" = object.__new__
+_plain = PLAIN.issuperset
 _put = dict.__setitem__
 
 
@@ -266,13 +268,29 @@ class Tracer(ApiTracer):
                 span.add_link(link.context, link.attributes)
         return span
 
-    def start_as_current_span(self, name: str, *args: Any, **kwargs: Any) -> "CurrentSpan":  # type: ignore[override]
+    def start_as_current_span(  # type: ignore[override]  # the API's own is typed as a generator-made context manager
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = INTERNAL,
+        attributes: "Mapping[str, Any] | None" = None,
+        links: "Sequence[Link] | None" = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> "SpanScope":
         """A context manager and decorator around `start_span`, with the span as the current one inside."""
-        scope = _new_scope(CurrentSpan)
+        scope = _new_scope(SpanScope)
         scope._tracer = self
         scope._name = name
-        scope._args = args
-        scope._kwargs = kwargs
+        scope._kind = kind
+        scope._attributes = attributes
+        scope._owner = None
+        if context is None and not links and start_time is None and record_exception and set_status_on_exception and end_on_exit:
+            scope._options = None
+        else:
+            scope._options = Options(context, links, start_time, record_exception, set_status_on_exception, end_on_exit)
         return scope
 
     def sdk_scope(self) -> Any:
@@ -287,27 +305,73 @@ class Tracer(ApiTracer):
         return made
 
 
-class CurrentSpan:
-    """The context manager that `start_as_current_span` gives: it starts on entry, and ends and records on the way out."""
+class Options:
+    """What few callers of `start_as_current_span` ask for."""
 
-    __slots__ = ("_args", "_kwargs", "_name", "_span", "_token", "_tracer")
+    __slots__ = ("context", "end_on_exit", "links", "record_exception", "set_status", "start_time")
+
+    def __init__(
+        self,
+        context: Context | None,
+        links: "Sequence[Link] | None",
+        start_time: int | None,
+        record_exception: bool,
+        set_status: bool,
+        end_on_exit: bool,
+    ) -> None:
+        self.context = context
+        self.links = links
+        self.start_time = start_time
+        self.record_exception = record_exception
+        self.set_status = set_status
+        self.end_on_exit = end_on_exit
+
+
+class SpanScope:
+    """A span around a block or a function: it starts on entry, is current inside, and ends and records on the way out.
+
+    A context manager, sync and async, and a decorator. It starts nothing before it is entered.
+    """
+
+    __slots__ = ("_attributes", "_code_owner", "_kind", "_name", "_options", "_owner", "_span", "_token", "_tracer")
 
     _tracer: Tracer
     _name: str
-    _args: tuple[Any, ...]
-    _kwargs: dict[str, Any]
+    _kind: SpanKind
+    _attributes: "Mapping[str, Any] | None"
+    _owner: Owner | None  # set by the caller: whose the span is, whatever the rules say
+    _code_owner: Owner | None
+    _options: Options | None
+    _span: Any
+    _token: Any
 
     def __enter__(self) -> Any:
-        kwargs = self._kwargs
-        if "end_on_exit" in kwargs or len(self._args) > 7:
-            span = self._tracer.start_span(
-                self._name, *self._args[:7], **{key: value for key, value in kwargs.items() if key != "end_on_exit"}
-            )
+        tracer = self._tracer
+        context = current.get()
+        options = self._options
+        if options is None:
+            given = self._attributes
+            limits = tracer.pipeline.limits
+            if not given:
+                span: Any = tracer.start(self._name, self._kind, {}, context)
+            elif (
+                type(given) is dict
+                and limits.attribute_length is None
+                and len(given) <= limits.attributes
+                and _plain(map(type, given.values()))
+            ):
+                span = tracer.start(self._name, self._kind, given.copy(), context)
+            else:
+                span = tracer.start_span(self._name, context, self._kind, given)
+            if self._owner is not None and type(span) is Span:
+                span._owner = self._owner
         else:
-            span = self._tracer.start_span(self._name, *self._args, **kwargs)
+            span = tracer.start_span(
+                self._name, options.context, self._kind, self._attributes, options.links, options.start_time
+            )
         self._span = span
         # With an explicit context only the parent comes from there: what is current stays, but for the span.
-        made = Context(current.get())
+        made = Context(context)
         _put(made, SPAN_KEY, span)
         self._token = current.set(made)
         return span
@@ -318,15 +382,14 @@ class CurrentSpan:
         except (ValueError, RuntimeError):
             guard.count("context.detached_elsewhere")
         span = self._span
+        options = self._options
         if error is not None and not span._end:
-            errors.fail(span, error, record=self._option(5, "record_exception"), status=self._option(6, "set_status_on_exception"))
-        if (self._kwargs or len(self._args) > 7) and not self._option(7, "end_on_exit"):
-            return
-        span.end()
-
-    def _option(self, position: int, name: str) -> bool:
-        args = self._args
-        return bool(args[position] if len(args) > position else self._kwargs.get(name, True))
+            if options is None:
+                errors.fail(span, error)
+            else:
+                errors.fail(span, error, record=options.record_exception, status=options.set_status)
+        if options is None or options.end_on_exit:
+            span.end()
 
     async def __aenter__(self) -> Any:
         return self.__enter__()
@@ -334,8 +397,15 @@ class CurrentSpan:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         self.__exit__(kind, error, trace)
 
+    def again(self) -> "SpanScope":
+        """Another of the same, not entered."""
+        scope = _new_scope(type(self))
+        scope._tracer, scope._name, scope._kind = self._tracer, self._name, self._kind
+        scope._attributes, scope._owner, scope._options = self._attributes, self._owner, self._options
+        return scope
+
     def __call__(self, function: Any) -> Any:
         """As a decorator: a span of its own around each call."""
         from lighttrace.tracing.stepping import in_scope
 
-        return in_scope(function, lambda: self._tracer.start_as_current_span(self._name, *self._args, **self._kwargs))
+        return in_scope(function, self.again)
