@@ -31,7 +31,7 @@ class Runtime:
         team = config.team or self.resolver.default_team
         self.pipeline = Pipeline(
             resource=self._resource(team),
-            sampler=named(config.sampler, config.sampler_arg),
+            sampler=named(config.sampler, config.sampler_arg) if isinstance(config.sampler, str) else config.sampler,
             limits=Limits(
                 config.attribute_count_limit,
                 config.attribute_length_limit,
@@ -79,11 +79,11 @@ class Runtime:
         state.resolver = self.resolver
         state.caller.clear()
         state.exclude = compile_exclude(tuple(config.exclude))
-        if config.http_known_methods:
-            state.known_methods = frozenset(config.http_known_methods)
-        client, server = config.capture_request_headers, config.capture_response_headers
-        state.client_request_headers, state.server_request_headers = tuple(client["client"]), tuple(client["server"])
-        state.client_response_headers, state.server_response_headers = tuple(server["client"]), tuple(server["server"])
+        state.known_methods = config.http_known_methods
+        state.client_request_headers = config.client_request_headers
+        state.client_response_headers = config.client_response_headers
+        state.server_request_headers = config.server_request_headers
+        state.server_response_headers = config.server_response_headers
         state.redacted_parameters = config.redacted_parameters
         state.capture_literals = config.capture_literals
         state.edge = config.edge
