@@ -1,0 +1,1 @@
+"""Somebody else's bank. It sends no spans."""

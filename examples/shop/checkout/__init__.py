@@ -1,0 +1,1 @@
+"""Takes payments, of team payments; its fraud checks are of team risk."""

@@ -1,0 +1,1 @@
+"""What is in the warehouses, of team logistics."""

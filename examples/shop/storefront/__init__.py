@@ -1,0 +1,1 @@
+"""The shop's front door, of team web."""
