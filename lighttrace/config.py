@@ -179,12 +179,8 @@ class Config(_Frozen):
     integrations_disabled: frozenset[str]
     exclude: tuple[str, ...]  # globs of paths and routes
     http_known_methods: frozenset[str]
-    capture_request_headers: tuple[str, ...]  # for clients and servers alike; the next four are what results
-    capture_response_headers: tuple[str, ...]
-    client_request_headers: tuple[str, ...]
-    client_response_headers: tuple[str, ...]
-    server_request_headers: tuple[str, ...]
-    server_response_headers: tuple[str, ...]
+    capture_request_headers: dict[str, tuple[str, ...]]  # for "client" and "server": names in lower case
+    capture_response_headers: dict[str, tuple[str, ...]]
     redacted_parameters: tuple[str, ...] | None  # None: the usual ones
     capture_literals: bool
     peers: dict[str, dict[str, str]]
@@ -243,11 +239,11 @@ def _resource(values: dict[str, Any], reader: Reader) -> None:
     given: dict[str, Any] = {}
     variable = "OTEL_RESOURCE_ATTRIBUTES"
     if variable in reader.environ:
-        given, broken = s.read_pairs(reader.environ[variable])
-        if broken:
-            reader.warnings.append(
-                f"{variable}: {broken} of its pairs are not key=value with percent-encoded values; they are ignored"
-            )
+        try:
+            given = s.pairs(reader.environ[variable])
+        except s.Partly as error:
+            given = error.value
+            reader.warnings.append(f"{variable}: {error}; the rest is used")
     explicit: dict[str, Any] = values.pop("resource")
     stronger = reader.sources.pop("resource") in ("argument", "LIGHTTRACE_RESOURCE")
     attributes = {**given, **explicit} if stronger else {**explicit, **given}
@@ -308,11 +304,16 @@ def _finish(values: dict[str, Any], reader: Reader) -> None:
     if values["batch_size"] > values["queue_size"]:
         warn(f"batch_size {values['batch_size']} is more than queue_size; {values['queue_size']} is used")
         values["batch_size"] = values["queue_size"]
-    for side in ("client", "server"):
-        for kind in ("request", "response"):
-            field = f"{side}_{kind}_headers"
-            if values[field] is None:
-                values[field], sources[field] = values[f"capture_{kind}_headers"], sources[f"capture_{kind}_headers"]
+    for kind in ("request", "response"):
+        field = f"capture_{kind}_headers"
+        both: dict[str, tuple[str, ...]] = {}
+        for side in ("client", "server"):
+            one = values.pop(f"{side}_{kind}_headers")
+            decided = sources.pop(f"{side}_{kind}_headers")
+            both[side] = values[field] if one is None else one
+            sources[f"{field}.{side}"] = sources[field] if one is None else decided
+        values[field] = both
+        del sources[field]
     if values["redacted_parameters"] == ("none",):
         values["redacted_parameters"] = ()
 

@@ -40,7 +40,7 @@ def find(start: str | None, problems: list[str]) -> tuple[str | None, str | None
         for _ in range(_LEVELS):
             try:
                 mode = os.stat(here).st_mode
-                listing = ()
+                listing: tuple[str, ...] = ()
                 if here == first or not (mode & stat.S_ISVTX and mode & stat.S_IWOTH):
                     listing = ("lighttrace.toml", "pyproject.toml")
             except OSError:

@@ -13,6 +13,14 @@ FOREVER_S = 2147483.647
 """What the specification lets a timeout of 0 ("no limit") be: the most milliseconds that 32 bits hold, in seconds."""
 
 
+class Partly(ValueError):
+    """Part of a value could not be understood; `value` is the rest, which is used."""
+
+    def __init__(self, value: Any, complaint: str) -> None:
+        super().__init__(complaint)
+        self.value = value
+
+
 class Setting:
     """One setting: its field, how it is read, its default, its other name, and the OpenTelemetry variables that give it.
 
@@ -197,36 +205,25 @@ def names(value: Any) -> tuple[str, ...]:
 def pairs(value: Any) -> dict[str, str]:
     """`key=value,key=value` with percent-encoded values, as W3C baggage writes it; or a mapping.
 
-    Pairs that cannot be read raise after all; see `read_pairs` for keeping those that can.
+    >>> pairs("a=1, b=two%20words")
+    {'a': '1', 'b': 'two words'}
     """
-    made, broken = read_pairs(value)
-    if broken:
-        raise ValueError("a list such as key=value,other=value with percent-encoded values")
-    return made
-
-
-def read_pairs(value: Any) -> tuple[dict[str, str], int]:
-    """The pairs that can be read, and how many could not.
-
-    >>> read_pairs("a=1, b=two%20words,c")
-    ({'a': '1', 'b': 'two words'}, 1)
-    """
+    if isinstance(value, Mapping):
+        return {str(key): str(item) for key, item in value.items()}
+    if not isinstance(value, str):
+        raise ValueError("a list such as key=value,other=value")  # noqa: TRY004 - the reader tells ValueError by its text
     made: dict[str, str] = {}
     broken = 0
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            made[str(key)] = str(item)
-        return made, 0
-    if not isinstance(value, str):
-        raise ValueError("a list such as key=value,other=value")
     for part in value.split(","):
         key, equals, item = part.partition("=")
         key, item = key.strip(), item.strip()
-        if not equals or not key:
-            broken += 1 if part.strip() else 0
-            continue
-        made[percent_decoded(key)] = percent_decoded(item)
-    return made, broken
+        if equals and key:
+            made[percent_decoded(key)] = percent_decoded(item)
+        elif part.strip():
+            broken += 1
+    if broken:
+        raise Partly(made, f"{broken} of its pairs are not key=value with percent-encoded values")
+    return made
 
 
 def percent_decoded(value: str) -> str:
@@ -240,13 +237,23 @@ def percent_decoded(value: str) -> str:
 
 def headers(value: Any) -> dict[str, str]:
     """Headers for the exporter; names in lower case."""
-    return {key.lower(): item for key, item in pairs(value).items()}
+    complaint = None
+    try:
+        given = pairs(value)
+    except Partly as error:
+        given, complaint = error.value, str(error)
+    made = {key.lower(): item for key, item in given.items() if (key + item).isprintable()}
+    if len(made) < len(given):  # a line break would end the header and begin another
+        complaint = "some of its headers hold control characters or come twice"
+    if complaint:
+        raise Partly(made, complaint)
+    return made
 
 
 def table(value: Any) -> dict[str, Any]:
     """A TOML table, or a mapping."""
     if not isinstance(value, Mapping):
-        raise ValueError("a table")
+        raise ValueError("a table")  # noqa: TRY004 - the reader tells ValueError by its text
     return {str(key): item for key, item in value.items()}
 
 
@@ -258,34 +265,30 @@ def string_table(value: Any) -> dict[str, str]:
     return made
 
 
+def _entries(value: Any, keys: tuple[str, ...], example: str) -> dict[str, dict[str, str]]:
+    """A table of tables with these keys; a plain string stands for the first of them."""
+    made: dict[str, dict[str, str]] = {}
+    broken = []
+    for label, entry in table(value).items():
+        if isinstance(entry, str):
+            entry = {keys[0]: entry}
+        if isinstance(entry, Mapping) and entry and all(key in keys and isinstance(item, str) for key, item in entry.items()):
+            made[label] = dict(entry)
+        else:
+            broken.append(label)
+    if broken:
+        raise Partly(made, f"{shown(broken)} cannot be read; write entries such as {example}")
+    return made
+
+
 def peers(value: Any) -> dict[str, dict[str, str]]:
     """Globs of hosts, each with a service, a team or both; a plain string is the service."""
-    made: dict[str, dict[str, str]] = {}
-    for glob, entry in table(value).items():
-        if isinstance(entry, str):
-            entry = {"service": entry}
-        if (
-            not isinstance(entry, Mapping)
-            or not entry
-            or not all(key in ("service", "team") and isinstance(item, str) for key, item in entry.items())
-        ):
-            raise ValueError('a table of entries such as "*.stripe.com" = {service = "stripe", team = "payments"}')
-        made[glob] = dict(entry)
-    return made
+    return _entries(value, ("service", "team"), '"*.stripe.com" = {service = "stripe", team = "payments"}')
 
 
 def teams(value: Any) -> dict[str, dict[str, str]]:
     """Teams by name, each with a contact, a url or both; a plain string is the contact."""
-    made: dict[str, dict[str, str]] = {}
-    for team, entry in table(value).items():
-        if isinstance(entry, str):
-            entry = {"contact": entry}
-        if not isinstance(entry, Mapping) or not all(
-            key in ("contact", "url") and isinstance(item, str) for key, item in entry.items()
-        ):
-            raise ValueError('a table of entries such as payments = {contact = "#payments", url = "https://runbook"}')
-        made[team] = dict(entry)
-    return made
+    return _entries(value, ("contact", "url"), 'payments = {contact = "#payments", url = "https://runbook"}')
 
 
 MATCHERS = ("route", "module", "peer", "name", "span")
@@ -295,18 +298,20 @@ MATCHERS = ("route", "module", "peer", "name", "span")
 def rules(value: Any) -> tuple[dict[str, str], ...]:
     """Ownership rules: tables with a team and one or more globs to match."""
     if not isinstance(value, (list, tuple)):
-        raise ValueError("a list of tables, [[tool.lighttrace.rules]]")
+        raise ValueError("a list of tables, [[tool.lighttrace.rules]]")  # noqa: TRY004 - the reader tells ValueError by its text
     made = []
+    broken = []
     for rule in value:
         good = isinstance(rule, Mapping) and all(isinstance(item, str) for item in rule.values())
         if not good or "team" not in rule or len(rule) < 2 or not set(rule) <= {"team", *MATCHERS}:
-            raise ValueError(
-                f"a list of rules, each with team and one or more of {', '.join(MATCHERS)} (this one is not: {rule!r})"
-            )
+            broken.append(rule)
+            continue
         entry = dict(rule)
         if "span" in entry:
             entry["name"] = entry.pop("span")
         made.append(entry)
+    if broken:
+        raise Partly(tuple(made), f"{shown(broken)} cannot be read; a rule has team and one or more of {', '.join(MATCHERS)}")
     return tuple(made)
 
 
@@ -374,43 +379,35 @@ class Reader:
 
     def read(self, setting: Setting, prefix: str = "", table: Mapping[str, Any] | None = None) -> Any:
         """The first value that is given and can be understood, else the default."""
-        field, environ = setting.field, self.environ
-        if table is None:
-            table = self.table
-        for key in (field, setting.alias):
-            if self.arguments.get(key) is not None:
-                found, value = self._try(setting, setting.convert, self.arguments[key], "argument", key)
+        table = self.table if table is None else table
+        keys = (setting.field,) if setting.alias == setting.field else (setting.field, setting.alias)
+        places: list[tuple[Mapping[str, Any], str | None, Converter, str]] = [
+            (self.arguments, key, setting.convert, "argument") for key in keys
+        ]
+        if self.environ:
+            places.append((self.environ, setting.variable, setting.convert, ""))
+            places += [(self.environ, name, setting.otel_convert, "") for name in setting.otel]
+        if table:
+            places += [(table, key, setting.convert, self.file) for key in keys]
+        for place, key, convert, source in places:
+            if key is not None and (raw := place.get(key)) is not None:
+                found, value = self._try(setting, convert, raw, source, key)
                 if found:
-                    self.sources[prefix + field] = "argument"
+                    self.sources[prefix + setting.field] = source or key
                     return value
-        variable = setting.variable
-        if variable in environ:
-            found, value = self._try(setting, setting.convert, environ[variable], variable, variable)
-            if found:
-                self.sources[prefix + field] = variable
-                return value
-        for variable in setting.otel:
-            if variable in environ:
-                found, value = self._try(setting, setting.otel_convert, environ[variable], variable, variable)
-                if found:
-                    self.sources[prefix + field] = variable
-                    return value
-        for key in (field, setting.alias):
-            if table and key in table:
-                found, value = self._try(setting, setting.convert, table[key], self.file, key)
-                if found:
-                    self.sources[prefix + field] = self.file
-                    return value
-        self.sources[prefix + field] = "default"
+        self.sources[prefix + setting.field] = "default"
         default = setting.default
         return dict(default) if isinstance(default, dict) else default  # nobody may change what is shared
 
     def _try(self, setting: Setting, convert: Converter, raw: Any, source: str, key: str) -> tuple[bool, Any]:
+        where = f"{key} ({source})" if source else key
         try:
             return True, convert(raw)
+        except Partly as error:
+            self.warnings.append(f"{where}: {error}; the rest is used")
+            return True, error.value
         except Exception as error:  # noqa: BLE001 - ValueError says what was expected; an object of the program's may raise anything
             what = "the value given" if setting.secret else shown(raw)
-            where = key if source == key else f"{key} ({source})"
             expected = str(error) if isinstance(error, ValueError) else f"usable ({type(error).__name__})"
             self.warnings.append(f"{where}: {what} is not {expected}; it is ignored")
             return False, None
