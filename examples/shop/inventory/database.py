@@ -1,4 +1,4 @@
-"""The inventory's tables, in PostgreSQL where DATABASE_URL names one, else in a file of sqlite3."""
+"""The inventory's tables, in PostgreSQL where SHOP_DATABASE_URL names one, else in a file of sqlite3."""
 
 import os
 import sqlite3
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-URL = os.environ.get("DATABASE_URL", "")
+URL = os.environ.get("SHOP_DATABASE_URL", "")
 FILE = os.environ.get("INVENTORY_FILE", os.path.join(tempfile.gettempdir(), "shop-inventory.db"))
 
 STOCK = [("teapot", 14, "Utrecht"), ("umbrella", 3, "Utrecht"), ("armchair", 2, "Gent"), ("lamp", 40, "Gent")]
