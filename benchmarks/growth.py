@@ -1,0 +1,92 @@
+"""How the cost of a span grows: with its attributes, with the spans of its trace, with the threads that make spans.
+
+    python benchmarks/growth.py
+
+Microseconds of CPU per span, encoding included, export left out (an exporter that throws the bytes away).
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+ATTRIBUTES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
+TRACES = (1, 10, 100, 1_000, 10_000, 100_000)
+THREADS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def child(kind: str, size: int) -> None:
+    """Print the microseconds per span for one point of one curve."""
+    import lighttrace
+
+    # The worker encodes; nothing listens on the discard port, and a refused connection costs next to nothing.
+    lighttrace.init(service="bench", exporter="none")
+    from opentelemetry import trace
+
+    from lighttrace import runtime
+    from lighttrace.export.encoder import encode_spans
+    from lighttrace.tracing.span import Span
+
+    active = runtime.active()
+    assert active is not None
+    ended: list[Any] = []
+    active.pipeline.put = ended.append
+    tracer = trace.get_tracer("bench")
+    attributes = {f"key.{i}": f"value {i}" for i in range(size if kind == "attributes" else 8)}
+
+    def spans(count: int) -> None:
+        for _ in range(count):
+            with tracer.start_as_current_span("work", attributes=attributes):
+                pass
+
+    def run() -> int:
+        if kind == "attributes":
+            spans(4000)
+            return 4000
+        if kind == "trace":
+            total = max(size, 4000)
+            for _ in range(total // size):
+                with tracer.start_as_current_span("root"):
+                    spans(size - 1)
+            return total // size * size
+        workers = [threading.Thread(target=spans, args=(8000 // size,)) for _ in range(size)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return 8000 // size * size
+
+    figures = []
+    for _ in range(7):
+        begun = time.process_time()
+        count = run()
+        batch: list[Span] = list(ended)
+        ended.clear()
+        for start in range(0, len(batch), 512):
+            encode_spans(batch[start : start + 512])
+        figures.append((time.process_time() - begun) / count * 1e6)
+    print(json.dumps(statistics.median(figures[1:])), flush=True)
+    os._exit(0)
+
+
+def measure() -> dict[str, list[tuple[int, float]]]:
+    """The three curves."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for kind, sizes in (("attributes", ATTRIBUTES), ("trace", TRACES), ("threads", THREADS)):
+        for size in sizes:
+            done = subprocess.run(
+                [sys.executable, os.path.abspath(__file__), kind, str(size)], capture_output=True, text=True, check=True
+            )
+            curves.setdefault(kind, []).append((size, json.loads(done.stdout)))
+    return curves
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        child(sys.argv[1], int(sys.argv[2]))
+    for name, points in measure().items():
+        print(f"{name:12}" + "  ".join(f"{size}: {cost:.2f} us" for size, cost in points))

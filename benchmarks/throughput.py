@@ -1,0 +1,126 @@
+"""Requests per second that a FastAPI service under uvicorn keeps at full load, one worker, export on.
+
+    python benchmarks/throughput.py [--tracers none,lighttrace,otel] [--rounds 5] [--seconds 4]
+
+The load comes from another process over kept-alive connections (`wrk` where it is installed, else a client of our
+own); the backend is a third. Tracers take turns within a round; the share is the median of each round's own ratio.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def serve(tracer: str, port: int) -> None:
+    """The service, in this process."""
+    sys.path.insert(0, HERE)
+    import tracers
+
+    tracers.start(tracer, os.environ["SINK_PORT"], "fastapi")
+    import uvicorn
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.get("/users/{id}")
+    async def user(id: int) -> dict[str, int]:
+        return {"id": id}
+
+    uvicorn.run(app, port=port, log_level="critical", access_log=False)
+
+
+def load(port: int, seconds: float) -> float:
+    """Requests per second that were answered."""
+    if shutil.which("wrk"):
+        done = subprocess.run(
+            ["wrk", "-t1", "-c16", f"-d{seconds:.0f}s", f"http://127.0.0.1:{port}/users/7?a=1"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout).group(1))  # type: ignore[union-attr]  # wrk always prints it
+    done = subprocess.run(
+        [sys.executable, os.path.abspath(__file__), "--load", str(port), str(seconds)], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def own_load(port: int, seconds: float) -> None:
+    """A client for machines without `wrk`: raw sockets, one request each in turn."""
+    request = b"GET /users/7?a=1 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\n\r\n"
+    sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(16)]
+    answered, until = 0, time.monotonic() + seconds
+    begun = time.monotonic()
+    while time.monotonic() < until:
+        for connection in sockets:
+            connection.sendall(request)
+        for connection in sockets:
+            if connection.recv(65536):
+                answered += 1
+    print(answered / (time.monotonic() - begun))
+
+
+def once(tracer: str, sink: str, seconds: float) -> float:
+    """One service, loaded for a while after a warm-up."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, os.path.abspath(__file__), "--serve", tracer, str(port)],
+        env={**os.environ, "SINK_PORT": sink, "OTEL_BSP_MAX_QUEUE_SIZE": "200000"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > until or process.poll() is not None:
+                    raise
+        load(port, 1)
+        return load(port, seconds)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[float, float]]:
+    """Requests per second, and the share of the untraced service's in the same round; medians by tracer."""
+    sys.path.insert(0, HERE)
+    from overhead import sink
+
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    with sink() as port:
+        for _ in range(rounds):
+            for name in names:
+                rates[name].append(once(name, port, seconds))
+    return {
+        name: (statistics.median(values), statistics.median(a / b for a, b in zip(values, rates["none"], strict=True)))
+        for name, values in rates.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tracers", default="none,lighttrace,otel")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4)
+    options = parser.parse_args()
+    print(f"{'FastAPI under uvicorn':24}{'requests/s':>12}{'kept':>10}")
+    for name, (rate, share) in measure(options.tracers.split(","), options.rounds, options.seconds).items():
+        print(f"{name:24}{rate:12.0f}{share:10.1%}")
+
+
+if __name__ == "__main__":
+    if "--serve" in sys.argv:
+        serve(sys.argv[2], int(sys.argv[3]))
+    elif "--load" in sys.argv:
+        own_load(int(sys.argv[2]), float(sys.argv[3]))
+    else:
+        main()

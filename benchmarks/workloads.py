@@ -1,0 +1,213 @@
+"""What is traced. Each workload gives (call, count): `call()` does `count` operations in this process."""
+
+import asyncio
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Workload = tuple[Callable[[], object], int]
+
+
+def environ_of(path: str) -> dict[str, Any]:
+    """A WSGI request."""
+    return {
+        "REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": "a=1", "SERVER_NAME": "localhost",
+        "SERVER_PORT": "8000", "HTTP_HOST": "localhost:8000", "HTTP_USER_AGENT": "curl/8", "REMOTE_ADDR": "127.0.0.1",
+        "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr,
+        "wsgi.version": (1, 0), "wsgi.multithread": True, "wsgi.multiprocess": False, "wsgi.run_once": False,
+    }  # fmt: skip
+
+
+def _flask(prepare: Callable[[Any], None], path: str) -> Workload:
+    from flask import Flask
+
+    app = Flask("bench")
+
+    @app.get("/users/<int:id>")
+    def user(id: int) -> dict[str, int]:
+        return {"id": id}
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, int]:
+        return {"id": 7}
+
+    prepare(app)
+
+    def call() -> None:
+        for _ in range(1000):
+            body = app(environ_of(path), lambda status, headers, exc_info=None: None)
+            b"".join(body)
+            getattr(body, "close", lambda: None)()
+
+    return call, 1000
+
+
+def flask(prepare: Callable[[Any], None]) -> Workload:
+    """One request through Flask."""
+    return _flask(prepare, "/users/7")
+
+
+def excluded(prepare: Callable[[Any], None]) -> Workload:
+    """One request to a route that the configuration excludes."""
+    return _flask(prepare, "/healthz")
+
+
+def fastapi(prepare: Callable[[Any], None]) -> Workload:
+    """One request through FastAPI, without a server."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.get("/users/{id}")
+    async def user(id: int) -> dict[str, int]:
+        return {"id": id}
+
+    prepare(app)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: object) -> None:
+        pass
+
+    async def many() -> None:
+        for _ in range(1000):
+            scope = {
+                "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+                "path": "/users/7", "raw_path": b"/users/7", "query_string": b"a=1", "root_path": "",
+                "headers": [(b"host", b"localhost:8000"), (b"user-agent", b"curl/8")],
+                "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000),
+            }  # fmt: skip
+            await app(scope, receive, send)
+
+    return lambda: asyncio.run(many()), 1000
+
+
+def sqlite3(prepare: Callable[[Any], None]) -> Workload:
+    """One query through sqlite3."""
+    import sqlite3
+
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table users(id integer, name text)")
+    connection.execute("insert into users values (1, 'a'), (2, 'b')")
+
+    def call() -> None:
+        for i in range(5000):
+            cursor = connection.cursor()
+            cursor.execute("select name from users where id = ?", (i & 3,))
+            cursor.fetchall()
+            cursor.close()
+
+    return call, 5000
+
+
+def psycopg(prepare: Callable[[Any], None]) -> Workload:
+    """One query through psycopg against the PostgreSQL of `BENCH_POSTGRESQL`."""
+    import psycopg
+
+    connection = psycopg.connect(os.environ["BENCH_POSTGRESQL"], autocommit=True)
+    connection.execute("create temporary table users(id integer, name text)")
+    connection.execute("insert into users values (1, 'a'), (2, 'b')")
+
+    def call() -> None:
+        for i in range(1000):
+            with connection.cursor() as cursor:
+                cursor.execute("select name from users where id = %s", (i & 3,))
+                cursor.fetchall()
+
+    return call, 1000
+
+
+def requests(prepare: Callable[[Any], None]) -> Workload:
+    """One call through requests, the wire left out."""
+    import requests
+    import requests.adapters
+
+    class Local(requests.adapters.HTTPAdapter):
+        def send(self, request: Any, **_: Any) -> Any:
+            response = requests.Response()
+            response.status_code, response.url, response.request = 200, request.url, request
+            response._content, response.raw = b"{}", io.BytesIO()
+            return response
+
+    session = requests.Session()
+    session.mount("http://", Local())
+
+    def call() -> None:
+        for _ in range(1000):
+            session.get("http://users.internal:8000/users/7?a=1")
+
+    return call, 1000
+
+
+def httpx(prepare: Callable[[Any], None]) -> Workload:
+    """One call through httpx over a real socket: the server is the sink."""
+    import httpx
+
+    client = httpx.Client()
+    url = f"http://127.0.0.1:{os.environ['SINK_PORT']}/users/7?a=1"
+
+    def call() -> None:
+        for _ in range(300):
+            client.get(url)
+
+    return call, 300
+
+
+ATTRIBUTES = {
+    "http.request.method": "GET", "url.full": "http://example.com/a/b?c=d", "server.address": "example.com",
+    "server.port": 443, "http.response.status_code": 200, "network.protocol.version": "1.1",
+    "app.customer": "acme", "user_agent.original": "python-requests/2.3",
+}  # fmt: skip
+
+
+def manual(prepare: Callable[[Any], None]) -> Workload:
+    """A span by hand with eight attributes, as each tracer's documentation says to make one."""
+    if "ddtrace" in sys.modules:
+        from ddtrace.trace import tracer
+
+        def call() -> None:
+            for _ in range(5000):
+                with tracer.trace("GET") as span:
+                    span.set_tags({key: str(value) for key, value in ATTRIBUTES.items()})
+
+    elif "logfire" in sys.modules:
+        import logfire
+
+        def call() -> None:
+            for _ in range(5000):
+                with logfire.span("GET", **ATTRIBUTES):
+                    pass
+
+    elif "sentry_sdk" in sys.modules:
+        import sentry_sdk
+
+        def call() -> None:
+            for _ in range(5000):
+                with sentry_sdk.start_transaction(op="http", name="GET") as span:
+                    for key, value in ATTRIBUTES.items():
+                        span.set_data(key, value)
+
+    else:
+        from opentelemetry import trace
+
+        tracer = trace.get_tracer("bench")
+
+        def call() -> None:
+            for _ in range(5000):
+                with tracer.start_as_current_span("GET", kind=trace.SpanKind.CLIENT, attributes=ATTRIBUTES):
+                    pass
+
+    return call, 5000
+
+
+def unsampled(prepare: Callable[[Any], None]) -> Workload:
+    """The same span with a sampler that drops it."""
+    return manual(prepare)
+
+
+ALL = {
+    function.__name__: function for function in (manual, unsampled, flask, excluded, fastapi, requests, httpx, sqlite3, psycopg)
+}
