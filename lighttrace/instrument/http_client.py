@@ -183,9 +183,11 @@ class ResendPatch(Patch):
             if type(span) is not Span or not span._tracer.covers or span._kind is not CLIENT or span._end:
                 return
             outcome = self.read_outcome(*args, **kwargs)
+            if outcome is None:
+                return
             if isinstance(outcome, BaseException):
                 errors.fail(span, outcome, redact(outcome))
-            elif outcome is not None:
+            else:
                 status = self.read_status(outcome)
                 span._attributes[STATUS] = status
                 if status >= 400:

@@ -16,20 +16,25 @@ Hook = Callable[[ModuleType], object]
 
 _waiting: dict[str, list[Hook]] = {}
 _finding: set[str] = set()
+_executed: set[str] = set()  # whose code has run, though their import statement has not returned yet
+_half: set[str] = set()
 
 
 def when_imported(name: str, hook: Hook) -> None:
     """Call `hook(module)` once module `name` is fully imported; now, if it is. What the hook raises is contained."""
     module = sys.modules.get(name)
-    # A module that is being imported right now has its finder's spec marked as initializing.
-    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+    if module is not None and (name in _executed or not _initializing(module)):
         _run(hook, module)
         return
     _waiting.setdefault(name, []).append(hook)
-    if module is not None:  # half imported: its own import call is still running, so look again when it is used
-        _wrap_loader(module.__spec__)
+    if module is not None:
+        _half.add(name)  # being imported right now, before we could wrap its loader: look again at the next import
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]  # a finder needs find_spec only
+
+
+def _initializing(module: ModuleType) -> bool:
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def forget(name: str, hook: Hook) -> None:
@@ -51,14 +56,28 @@ def _run(hook: Hook, module: ModuleType) -> None:
 
 
 def _imported(module: ModuleType) -> None:
-    for hook in _waiting.pop(module.__name__, ()):
+    name = module.__name__
+    _half.discard(name)
+    _executed.add(name)
+    for hook in _waiting.pop(name, ()):
         _run(hook, module)
+
+
+def _look_again() -> None:
+    for name in list(_half):
+        module = sys.modules.get(name)
+        if module is None:
+            _half.discard(name)
+        elif not _initializing(module):
+            _imported(module)
 
 
 class _Finder:
     """Finds nothing itself: asks the finders after it, and has their loader tell us when it is done."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if _half:
+            _look_again()
         if name not in _waiting or name in _finding:
             return None
         _finding.add(name)

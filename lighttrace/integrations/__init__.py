@@ -8,7 +8,7 @@ TRIGGERS: dict[str, tuple[str, str]] = {
         "httpx": "httpx",
         "psycopg": "psycopg",
         "requests": "requests",
-        "sqlite3": "sqlite3.dbapi2",
+        "sqlite3": "sqlite3",
         "starlette": "starlette.applications",
         "urllib3": "urllib3",
     }.items()
