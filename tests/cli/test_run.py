@@ -21,7 +21,9 @@ def start(directory: Path, *arguments: str, **variables: str) -> "subprocess.Com
     if os.path.basename(PACKAGE_ROOT) not in ("site-packages", "dist-packages"):
         environ["PYTHONPATH"] = PACKAGE_ROOT
     environ.update(variables)
-    return subprocess.run([*LIGHTTRACE, *arguments], cwd=directory, env=environ, capture_output=True, text=True, timeout=DEADLINE_S)
+    return subprocess.run(
+        [*LIGHTTRACE, *arguments], cwd=directory, env=environ, capture_output=True, text=True, timeout=DEADLINE_S
+    )
 
 
 def test_program_is_traced_without_a_line_changed(tmp_path: Path) -> None:
@@ -92,7 +94,9 @@ def test_program_runs_though_tracing_cannot_start(tmp_path: Path) -> None:
     environ = run.environment({}, {**os.environ, "PYTHONPATH": str(broken.parent)})
     environ[run.STARTED] = ""
     code = "import os; print('ran')"
-    quiet = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S)
+    quiet = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S
+    )
     assert (quiet.stdout, quiet.stderr, quiet.returncode) == ("ran\n", "", 0)  # a grandchild does not complain again
     shell = f'{run.STARTED}=$$ exec "{sys.executable}" -c "print(1)"'
     told = subprocess.run(["/bin/sh", "-c", shell], env=environ, capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S)
@@ -118,7 +122,19 @@ def test_mistakes_are_explained(tmp_path: Path, arguments: list[str], code: int,
     assert "Traceback" not in done.stderr
 
 
-HEAVY = {"argparse", "asyncio", "inspect", "logging", "opentelemetry", "socket", "ssl", "subprocess", "tomllib", "urllib", "wrapt"}
+HEAVY = {
+    "argparse",
+    "asyncio",
+    "inspect",
+    "logging",
+    "opentelemetry",
+    "socket",
+    "ssl",
+    "subprocess",
+    "tomllib",
+    "urllib",
+    "wrapt",
+}
 
 
 def test_launcher_imports_nothing_heavy(tmp_path: Path) -> None:
