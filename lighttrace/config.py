@@ -16,6 +16,7 @@ from typing import Any
 
 from lighttrace import project_file, semconv
 from lighttrace import settings as s
+from lighttrace._version import __version__
 from lighttrace.settings import Reader, Setting
 
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
@@ -229,7 +230,7 @@ def _find(path: str | None, directory: str | None, problems: list[str]) -> tuple
             problems.append(f"LIGHTTRACE_CONFIG: there is no file {path}; it is ignored")
             return project_file.find(directory, problems)
         return os.path.dirname(path), os.path.basename(path), project_file.read(path, problems) or {}
-    except Exception as error:  # noqa: BLE001 - a path with a null byte, a file system that answers nonsense
+    except Exception as error:
         problems.append(f"the project's file could not be looked for ({type(error).__name__}: {error})")
         return None, None, {}
 
@@ -272,7 +273,7 @@ def _resource(values: dict[str, Any], reader: Reader) -> None:
             attributes[key] = value
     attributes[semconv.TELEMETRY_SDK_NAME] = "lighttrace"
     attributes[semconv.TELEMETRY_SDK_LANGUAGE] = "python"
-    attributes[semconv.TELEMETRY_SDK_VERSION] = str(getattr(sys.modules.get("lighttrace"), "__version__", "unknown"))
+    attributes[semconv.TELEMETRY_SDK_VERSION] = __version__
     values["resource"] = attributes
     reader.sources["resource"] = "argument" if stronger else variable if given else "default"
 

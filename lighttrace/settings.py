@@ -352,7 +352,7 @@ def shown(value: Any) -> str:
     """A value as a warning shows it: short, and never raising."""
     try:
         return repr(value)[:120]
-    except Exception:  # noqa: BLE001 - somebody's __repr__
+    except Exception:
         return f"<{type(value).__name__}>"
 
 
@@ -406,7 +406,7 @@ class Reader:
         except Partly as error:
             self.warnings.append(f"{where}: {error}; the rest is used")
             return True, error.value
-        except Exception as error:  # noqa: BLE001 - ValueError says what was expected; an object of the program's may raise anything
+        except Exception as error:
             what = "the value given" if setting.secret else shown(raw)
             expected = str(error) if isinstance(error, ValueError) else f"usable ({type(error).__name__})"
             self.warnings.append(f"{where}: {what} is not {expected}; it is ignored")
