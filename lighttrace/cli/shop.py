@@ -41,7 +41,8 @@ class ShopError(Exception):
 
 def missing() -> list[str]:
     """The modules that the shop needs and that are not installed."""
-    return [name for name in NEEDED if find_spec(name) is None]
+    needed = NEEDED if sys.version_info >= (3, 11) else (*NEEDED, "tomli")  # for the shop's lighttrace.toml
+    return [name for name in needed if find_spec(name) is None]
 
 
 def locate() -> Any:

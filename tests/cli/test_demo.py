@@ -1,0 +1,84 @@
+"""`lighttrace demo`: what makes a trace whole, what makes a verdict right, and the whole of it, for real."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lighttrace.analysis.decode import from_json_line
+from lighttrace.cli import demo, shop
+
+SERVICES = {"storefront", "checkout", "inventory", "recommendations"}
+
+
+def scenario(**verdict: object) -> demo.Scenario:
+    return demo.Scenario("name", "title", {}, 200, ["storefront"], verdict)
+
+
+def test_verdict_that_is_not_the_known_one_is_told() -> None:
+    known = scenario(kind="error", team="risk", code="checkout/fraud.py")
+    assert known.mistakes({"kind": "error", "team": "risk", "code": "checkout/fraud.py:25 in score", "service": "x"}) == []
+    assert known.mistakes({"kind": "error", "team": "web", "code": None}) == [
+        "team is 'web' and should be 'risk'",
+        "code is None and should be 'checkout/fraud.py'",
+    ]
+
+
+def test_scenario_that_nobody_has_is_told() -> None:
+    with pytest.raises(shop.ShopError, match="there is no scenario nonsense; there are all-well"):
+        demo.load_scenarios(["nonsense"])
+
+
+def test_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(shop, "NEEDED", ("json", "no_such_module_anywhere"))
+    from lighttrace.cli.main import main
+
+    assert main(["demo"]) == 2
+    told = capsys.readouterr().err
+    assert "no_such_module_anywhere" in told
+    assert "pip install 'lighttrace[demo]'" in told
+
+
+@pytest.mark.slow
+def test_every_verdict_is_the_known_one(tmp_path: Path) -> None:
+    kept = tmp_path / "traces.jsonl"
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "lighttrace", "demo", "--json", "--keep", str(kept)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - begun < 30
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["scenario"] for line in lines] == [scenario.name for scenario in demo.load_scenarios()]
+    found = {line["scenario"]: line for line in lines}
+    assert found["fraud-exception"]["verdict"]["team"] == "risk"
+    assert found["fraud-exception"]["verdict"]["code"].startswith("checkout/fraud.py:")
+    assert set(found["all-well"]["services"]) == SERVICES
+    for line in lines:
+        assert set(line) == {"scenario", "trace_id", "spans", "services", "verdict"}
+        assert set(line["verdict"]) == {"kind", "team", "service", "span", "code", "confidence", "why"}
+    traces = [from_json_line(line) for line in kept.read_text().splitlines()]
+    assert [trace[0].trace_id for trace in traces] == [line["trace_id"] for line in lines]
+    assert [len(trace) for trace in traces] == [line["spans"] for line in lines]
+    assert all(span.team for trace in traces for span in trace)
+    assert not left_behind()
+
+
+def left_behind() -> list[str]:
+    """Command lines of services of a shop that are still running."""
+    if not Path("/proc/self").exists():
+        return []
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if "lighttrace-shop-" in str(process.readlink()):
+                found.append((process.parent / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
