@@ -1,6 +1,7 @@
 """`lighttrace demo`: what makes a trace whole, what makes a verdict right, and the whole of it, for real."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -51,6 +52,7 @@ def test_every_verdict_is_the_known_one(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=60,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - begun < 30
@@ -67,17 +69,17 @@ def test_every_verdict_is_the_known_one(tmp_path: Path) -> None:
     assert [trace[0].trace_id for trace in traces] == [line["trace_id"] for line in lines]
     assert [len(trace) for trace in traces] == [line["spans"] for line in lines]
     assert all(span.team for trace in traces for span in trace)
-    assert not left_behind()
+    assert not left_behind(str(tmp_path))
 
 
-def left_behind() -> list[str]:
-    """Command lines of services of a shop that are still running."""
+def left_behind(directory: str) -> list[str]:
+    """Command lines of processes that still run in a directory below this one."""
     if not Path("/proc/self").exists():
         return []
     found = []
     for process in Path("/proc").glob("[0-9]*/cwd"):
         try:
-            if "lighttrace-shop-" in str(process.readlink()):
+            if str(process.readlink()).startswith(directory):
                 found.append((process.parent / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue
