@@ -1,0 +1,1 @@
+"""LightTrace's tests. They mirror the package, and run against whichever `lighttrace` is installed."""
