@@ -1,7 +1,7 @@
 """What the formats share: reading a carrier, strict hexadecimal ids, the remote parent, baggage spread over headers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -29,7 +29,9 @@ def values(getter: Getter[Any], carrier: Any, key: str) -> list[str]:
         return []
     if isinstance(found, str):
         return [found]
-    return [value for value in islice(iter(found), MOST_VALUES) if isinstance(value, str)]
+    if not isinstance(found, Iterable):
+        return []
+    return [value for value in islice(found, MOST_VALUES) if isinstance(value, str)]
 
 
 def first(getter: Getter[Any], carrier: Any, key: str) -> str | None:
