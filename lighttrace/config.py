@@ -180,8 +180,12 @@ class Config(_Frozen):
     integrations_disabled: frozenset[str]
     exclude: tuple[str, ...]  # globs of paths and routes
     http_known_methods: frozenset[str]
-    capture_request_headers: dict[str, tuple[str, ...]]  # for "client" and "server": names in lower case
-    capture_response_headers: dict[str, tuple[str, ...]]
+    capture_request_headers: tuple[str, ...]  # for clients and servers alike; the next four are what results
+    capture_response_headers: tuple[str, ...]
+    client_request_headers: tuple[str, ...]
+    client_response_headers: tuple[str, ...]
+    server_request_headers: tuple[str, ...]
+    server_response_headers: tuple[str, ...]
     redacted_parameters: tuple[str, ...] | None  # None: the usual ones
     capture_literals: bool
     peers: dict[str, dict[str, str]]
@@ -305,16 +309,11 @@ def _finish(values: dict[str, Any], reader: Reader) -> None:
     if values["batch_size"] > values["queue_size"]:
         warn(f"batch_size {values['batch_size']} is more than queue_size; {values['queue_size']} is used")
         values["batch_size"] = values["queue_size"]
-    for kind in ("request", "response"):
-        field = f"capture_{kind}_headers"
-        both: dict[str, tuple[str, ...]] = {}
-        for side in ("client", "server"):
-            one = values.pop(f"{side}_{kind}_headers")
-            decided = sources.pop(f"{side}_{kind}_headers")
-            both[side] = values[field] if one is None else one
-            sources[f"{field}.{side}"] = sources[field] if one is None else decided
-        values[field] = both
-        del sources[field]
+    for side in ("client", "server"):
+        for kind in ("request", "response"):
+            field, both = f"{side}_{kind}_headers", f"capture_{kind}_headers"
+            if values[field] is None:
+                values[field], sources[field] = values[both], sources[both]
     if values["redacted_parameters"] == ("none",):
         values["redacted_parameters"] = ()
 

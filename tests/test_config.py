@@ -336,9 +336,9 @@ def test_captured_headers_for_clients_and_servers(project: Path) -> None:
         "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE": "Age",
     }
     made = config(project, environ)
-    assert made.capture_request_headers == {"client": (), "server": ("x-tenant", "accept")}
-    assert made.capture_response_headers == {"client": ("age",), "server": ("x-cache",)}
-    assert made.sources["capture_response_headers.server"] == "LIGHTTRACE_CAPTURE_RESPONSE_HEADERS"
+    assert (made.client_request_headers, made.server_request_headers) == ((), ("x-tenant", "accept"))
+    assert (made.client_response_headers, made.server_response_headers) == (("age",), ("x-cache",))
+    assert made.sources["server_response_headers"] == "LIGHTTRACE_CAPTURE_RESPONSE_HEADERS"
 
 
 def test_disabled_integrations_and_excluded_routes(project: Path) -> None:
