@@ -54,7 +54,7 @@ def run_with_newer_python():
         name = "python3.%d" % minor
         if shutil.which(name) and subprocess.call([name, "-c", ""], stderr=subprocess.DEVNULL) == 0:
             say("Python %d.%d is too old, going on with %s" % (sys.version_info[0], sys.version_info[1], name))
-            return subprocess.call([name, os.path.abspath(__file__)] + sys.argv[1:])
+            return subprocess.call([name, os.path.abspath(__file__), *sys.argv[1:]])
     print("LightTrace needs Python 3.10 or newer; this is %s." % sys.version.split()[0], file=sys.stderr)
     return 1
 
@@ -112,7 +112,7 @@ def install_pip_from_pypi(python):
     try:
         with urlopen(about, timeout=60) as answer:
             files = json.load(answer)["urls"]
-        wheel = [found for found in files if found["packagetype"] == "bdist_wheel"][0]
+        wheel = next(found for found in files if found["packagetype"] == "bdist_wheel")
         with urlopen(urljoin(about, wheel["url"]), timeout=60) as answer:
             content = answer.read()
         if hashlib.sha256(content).hexdigest() != wheel["digests"]["sha256"]:
@@ -121,7 +121,7 @@ def install_pip_from_pypi(python):
         with open(path, "wb") as file:
             file.write(content)
         subprocess.check_call([python, os.path.join(path, "pip"), "install", "--no-index", path])
-    except (OSError, LookupError, ValueError, subprocess.CalledProcessError) as error:
+    except (OSError, LookupError, StopIteration, ValueError, subprocess.CalledProcessError) as error:
         raise Failed("pip could not be fetched: %s\n%s" % (error, advice())) from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -138,10 +138,10 @@ def install(command):
     pip = [venv_program("python"), "-m", "pip", "install", "--disable-pip-version-check"]
     if read(stamp) != requirements:
         say("installing LightTrace and what `%s` needs (pip says how far it is)" % command)
-        call_pip(pip + ["%s[%s]" % (ROOT, extras)])
+        call_pip([*pip, "%s[%s]" % (ROOT, extras)])
     else:
         say("the sources have changed: building and installing the wheel again")
-        call_pip(pip + ["--no-deps", "--force-reinstall", ROOT])
+        call_pip([*pip, "--no-deps", "--force-reinstall", ROOT])
     write(stamp, requirements)
     write(source, sources)
 
@@ -196,7 +196,7 @@ def first_line(command):
 
 def run_demo(arguments):
     say("lighttrace demo")
-    return run([venv_program("lighttrace"), "demo"] + arguments)
+    return run([venv_program("lighttrace"), "demo", *arguments])
 
 
 def run_tests(arguments):
@@ -205,7 +205,8 @@ def run_tests(arguments):
     paths = [argument for argument in arguments if is_path(argument)]
     arguments = [os.path.abspath(argument) if argument in paths else argument for argument in arguments]
     where = [] if paths else [os.path.join(ROOT, "tests")]
-    return run([venv_program("pytest"), "-c", os.path.join(ROOT, "pyproject.toml"), "--rootdir", ROOT] + where + arguments)
+    settings = ["-c", os.path.join(ROOT, "pyproject.toml"), "--rootdir", ROOT]
+    return run([venv_program("pytest"), *settings, *where, *arguments])
 
 
 def is_path(argument):

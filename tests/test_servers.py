@@ -15,8 +15,8 @@ def test_postgresql_answers_with_its_own_version(postgresql: PostgresServer) -> 
 
 
 async def test_postgresql_answers_async_too(postgresql: PostgresServer) -> None:
-    parts = {"host": postgresql.host, "port": postgresql.port, "user": postgresql.user, "dbname": postgresql.dbname}
-    connection = await psycopg.AsyncConnection.connect(**parts)
+    where = f"host={postgresql.host} port={postgresql.port} user={postgresql.user} dbname={postgresql.dbname}"
+    connection = await psycopg.AsyncConnection.connect(where)
     async with connection:
         cursor = await connection.execute("SELECT 1")
         assert await cursor.fetchone() == (1,)
