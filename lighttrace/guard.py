@@ -56,6 +56,16 @@ def log(subject: str, message: str, *, level: str = "warning", exc: BaseExceptio
         count("log.failed")
 
 
+def log_always(message: str, *, level: str = "warning") -> None:
+    """Write one line to the `lighttrace` logger, for changes of state that are rare by themselves. Never raises."""
+    try:
+        import logging
+
+        getattr(logging.getLogger("lighttrace"), level)("%s", message)
+    except Exception:
+        count("log.failed")
+
+
 class Site:
     """One guarded place. `enabled` is read on the hot path; `failed` is called only when something broke."""
 

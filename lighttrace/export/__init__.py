@@ -1,0 +1,91 @@
+"""How spans leave: the bounded queue, its worker, the OTLP encoder and the exporters.
+
+What an exporter needs (ssl, http.client, grpc) is imported when the first batch leaves, on the worker's thread.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from lighttrace import guard
+
+if TYPE_CHECKING:
+    from lighttrace.config import Config
+    from lighttrace.export.queue import Exporter, SpanQueue
+
+
+def build(config: "Config") -> "SpanQueue":
+    """The queue that the configuration asks for, with its exporters, which are made when the first batch leaves."""
+    import os
+
+    from lighttrace.export.queue import SpanQueue
+
+    queue = SpanQueue(
+        lambda: make_exporter(config),
+        size=config.queue_size,
+        most_bytes=config.queue_bytes,
+        batch_size=config.batch_size,
+        delay=config.schedule_delay_s,
+        export_timeout=config.export_timeout_s,
+        exit_timeout=config.exit_timeout_s,
+    )
+    if hasattr(os, "register_at_fork"):
+        import weakref
+
+        alive = weakref.ref(queue)
+
+        def in_child() -> None:
+            found = alive()
+            if found is not None:
+                found.in_child()
+
+        os.register_at_fork(after_in_child=in_child)
+    return queue
+
+
+def make_exporter(config: "Config") -> "Exporter":
+    """The exporter, or all of them behind one, that `config.exporters` names."""
+    from lighttrace.export.memory import NoExporter
+
+    made = []
+    for name in config.exporters:
+        try:
+            made.append(_make(name, config))
+        except Exception as error:
+            guard.log(f"exporter.{name}", f"the exporter {name!r} cannot be used: {error}")
+            guard.count(f"exporter.failed.{name}")
+    if len(made) == 1:
+        return made[0]
+    if not made:
+        return NoExporter()
+    from lighttrace.export.several import SeveralExporters
+
+    return SeveralExporters(made)
+
+
+def _make(name: str, config: "Config") -> Any:
+    if name == "otlp":
+        if config.otlp.protocol == "grpc":
+            from lighttrace.export.grpc import GrpcExporter
+
+            return GrpcExporter(config.otlp)
+        from lighttrace.export.http import HttpExporter
+
+        return HttpExporter(config.otlp)
+    if name == "console":
+        from lighttrace.export.console import ConsoleExporter
+
+        return ConsoleExporter()
+    if name == "file":
+        from lighttrace.export.file import FileExporter
+
+        return FileExporter(config.file_path or "traces.jsonl")
+    if name == "memory":
+        from lighttrace.export.memory import MemoryExporter
+
+        return MemoryExporter()
+    if name == "none":
+        from lighttrace.export.memory import NoExporter
+
+        return NoExporter()
+    from lighttrace.export.foreign import load
+
+    return load(name)

@@ -1,0 +1,257 @@
+"""Spans to OTLP protobuf, by hand (opentelemetry-proto, `trace/v1/trace.proto`).
+
+What repeats is encoded once: an attribute whose key and value were seen before is one dictionary lookup, and a span's
+attributes are joined without leaving C. Caches are bounded, and keys whose values never repeat are kept out of them.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lighttrace import guard
+
+if TYPE_CHECKING:
+    from lighttrace.tracing.owner import Owner
+    from lighttrace.tracing.span import Rare, Span
+
+_CACHED_VALUE = 256  # characters of a value that is worth keeping
+_CACHED_PER_KEY = 512  # distinct values after which a key counts as one whose values do not repeat
+_CACHED = 16_384  # entries in all
+
+_pack_root = struct.Struct(">H16sHQ").pack  # trace id and span id, with their tags
+_pack_child = struct.Struct(">H16sHQHQ").pack  # and the parent's
+_pack_times = struct.Struct("<BQBQ").pack
+_pack_double = struct.Struct("<d").pack
+_pack_fixed64 = struct.Struct("<Q").pack
+
+_LOCAL = b"\x85\x01\x00\x01\x00\x00"  # flags: whether the parent is remote is known, and it is not
+_REMOTE = b"\x85\x01\x00\x03\x00\x00"
+_TAIL = b"\x7a\x00" + _LOCAL  # an unset status, then the flags: how nearly every span ends
+
+
+def varint(value: int) -> bytes:
+    """An unsigned number in protobuf's variable length."""
+    if value < 0x80:
+        return bytes((value,))
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+_LENGTHS = [varint(size) for size in range(4096)]
+_SPANS = [b"\x12" + length for length in _LENGTHS]  # tag of ScopeSpans.spans, and the length
+
+
+def _sized(tag: bytes, body: bytes) -> bytes:
+    size = len(body)
+    return tag + (_LENGTHS[size] if size < 4096 else varint(size)) + body
+
+
+def _text(value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return value.encode("utf-8", "replace")
+
+
+def any_value(value: Any) -> bytes:
+    """An `AnyValue`: what `lighttrace.tracing.values.exportable` gives, in OTLP's form."""
+    kind = type(value)
+    if kind is str:
+        return _sized(b"\x0a", _text(value))
+    if kind is int:
+        if not -(1 << 63) <= value < 1 << 63:
+            return _sized(b"\x0a", str(value).encode())
+        return b"\x18" + varint(value & 0xFFFFFFFFFFFFFFFF)
+    if kind is bool:
+        return b"\x10\x01" if value else b"\x10\x00"
+    if kind is float:
+        return b"\x21" + _pack_double(value)
+    if kind is bytes:
+        return _sized(b"\x3a", value)
+    if kind is tuple or kind is list:
+        return _sized(b"\x2a", b"".join([_sized(b"\x0a", any_value(item)) for item in value]))
+    if kind is dict:
+        return _sized(b"\x32", b"".join([key_value(b"\x0a", key, item) for key, item in value.items()]))
+    if value is None:
+        return b""
+    guard.count("encoder.unexpected_type")
+    return _sized(b"\x0a", _text(str(value)))
+
+
+def key_value(tag: bytes, key: str, value: Any) -> bytes:
+    """A `KeyValue` as a field of another message."""
+    return _sized(tag, _sized(b"\x0a", _text(key if type(key) is str else str(key))) + _sized(b"\x12", any_value(value)))
+
+
+class _Attributes(dict[tuple[str, Any], bytes]):
+    """(key, value): the span attribute, encoded. Holds strings and whole numbers only: `1`, `True` and `1.0` are one key."""
+
+    def __init__(self) -> None:
+        self.distinct: dict[str, int] = {}
+
+    def __missing__(self, item: tuple[str, Any]) -> bytes:
+        key, value = item
+        encoded = key_value(b"\x4a", key, value)
+        kind = type(value)
+        if kind is not int and (kind is not str or len(value) > _CACHED_VALUE):
+            return encoded
+        seen = self.distinct.get(key, 0)
+        if seen < _CACHED_PER_KEY:
+            self.distinct[key] = seen + 1
+            if len(self) >= _CACHED:
+                self.clear()
+                self.distinct.clear()
+            self[item] = encoded
+        return encoded
+
+
+class _Names(dict[str, list[bytes]]):
+    """name: the name and each kind, encoded."""
+
+    def __missing__(self, name: str) -> list[bytes]:
+        encoded = _sized(b"\x2a", _text(name))
+        made = [encoded + b"\x30" + bytes((kind + 1,)) for kind in range(5)]
+        if len(self) >= 4096:
+            self.clear()
+        self[name] = made
+        return made
+
+
+_attributes = _Attributes()
+_names = _Names()
+_attribute: Callable[[Any], bytes] = _attributes.__getitem__
+
+
+def _owner(owner: "Owner") -> bytes:
+    encoded = owner.encoded = b"".join([key_value(b"\x4a", key, value) for key, value in owner.attributes.items()])
+    return encoded
+
+
+def _mixed(attributes: Mapping[str, Any]) -> bytes:
+    """Attributes among which some are neither text nor whole numbers: those go past the cache."""
+    parts = []
+    for item in attributes.items():
+        kind = type(item[1])
+        if kind is str or kind is int:
+            parts.append(_attributes[item])
+        else:
+            parts.append(key_value(b"\x4a", *item))
+    return b"".join(parts)
+
+
+def _events_and_links(rare: "Rare") -> bytes:
+    parts = []
+    if rare.dropped_attributes:
+        parts.append(b"\x50" + varint(rare.dropped_attributes))
+    for name, time, attributes, dropped in rare.events:
+        body = [b"\x09", _pack_fixed64(time), _sized(b"\x12", _text(name))]
+        body += [key_value(b"\x1a", key, value) for key, value in attributes.items()]
+        if dropped:
+            body.append(b"\x20" + varint(dropped))
+        parts.append(_sized(b"\x5a", b"".join(body)))
+    if rare.dropped_events:
+        parts.append(b"\x60" + varint(rare.dropped_events))
+    for context, attributes, dropped in rare.links:
+        body = [b"\x0a\x10", context.trace_id.to_bytes(16, "big"), b"\x12\x08", context.span_id.to_bytes(8, "big")]
+        body += [key_value(b"\x22", key, value) for key, value in attributes.items()]
+        if dropped:
+            body.append(b"\x28" + varint(dropped))
+        body.append(b"\x35\x00\x03\x00\x00" if context.is_remote else b"\x35\x00\x01\x00\x00")
+        parts.append(_sized(b"\x6a", b"".join(body)))
+    if rare.dropped_links:
+        parts.append(b"\x70" + varint(rare.dropped_links))
+    return b"".join(parts)
+
+
+def _end_of(span: "Span") -> bytes:
+    """What comes after the attributes on a span that is not the usual one: tracestate, events, links, status, flags."""
+    trace = span._trace
+    parts = []
+    if trace.state:
+        parts.append(_sized(b"\x1a", _text(",".join([f"{key}={value}" for key, value in trace.state.items()]))))
+    rare = span._rare
+    status = b"\x18" + bytes((span._status,)) if span._status else b""
+    if rare is not None:
+        parts.append(_events_and_links(rare))
+        if rare.message and span._status == 2:
+            status = _sized(b"\x12", _text(rare.message)) + status
+    parts.append(_sized(b"\x7a", status))
+    remote = trace.remote
+    parts.append(_REMOTE if remote is not None and remote.is_remote and span._parent_id == remote.span_id else _LOCAL)
+    return b"".join(parts)
+
+
+def encode_span(span: "Span") -> bytes:
+    """One span as a field of `ScopeSpans`."""
+    trace = span._trace
+    parent = span._parent_id
+    owner = span._owner
+    inherited = trace.inherited
+    plain = span._status == 0 and span._rare is None and trace.remote is None and not trace.state
+    body = b"".join(
+        (
+            _pack_child(0x0A10, trace.id_bytes, 0x1208, span._span_id, 0x2208, parent)
+            if parent
+            else _pack_root(0x0A10, trace.id_bytes, 0x1208, span._span_id),
+            _names[span._name][span._kind._value_],
+            _pack_times(0x39, span._start, 0x41, span._end),
+            b"".join(map(_attribute, span._attributes.items())) if span._plain else _mixed(span._attributes),
+            owner.encoded if owner.encoded is not None else _owner(owner),
+            b"" if inherited is None else inherited.encoded if inherited.encoded is not None else _owner(inherited),
+            _TAIL if plain else _end_of(span),
+        )
+    )
+    size = len(body)
+    return (_SPANS[size] if size < 4096 else b"\x12" + varint(size)) + body
+
+
+def encode_spans(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None) -> bytes:
+    """An `ExportTraceServiceRequest` of all of them, by resource and scope. `extra` goes onto the resource.
+
+    A span that cannot be encoded is counted and left out; the others go.
+    """
+    groups: dict[Any, list[bytes]] = {}
+    for span in batch:
+        try:
+            encoded = encode_span(span)
+        except Exception as error:
+            guard.count("spans.dropped.unencodable")
+            guard.site("export.encoder").failed(error)
+            continue
+        tracer = span._tracer
+        group = groups.get(tracer)
+        if group is None:
+            group = groups[tracer] = [_scope(tracer)]
+        group.append(encoded)
+    resources: dict[int, tuple[Any, list[bytes]]] = {}
+    for tracer, group in groups.items():
+        resource = tracer.pipeline.resource
+        if tracer.schema_url:
+            group.append(_sized(b"\x1a", _text(tracer.schema_url)))
+        entry = resources.setdefault(id(resource), (resource, []))
+        entry[1].append(_sized(b"\x12", b"".join(group)))
+    return b"".join([_sized(b"\x0a", _resource(resource, extra) + b"".join(scopes)) for resource, scopes in resources.values()])
+
+
+def _scope(tracer: Any) -> bytes:
+    encoded: bytes | None = tracer.encoded
+    if encoded is None:
+        body = [_sized(b"\x0a", _text(tracer.scope_name))] if tracer.scope_name else []
+        if tracer.scope_version:
+            body.append(_sized(b"\x12", _text(tracer.scope_version)))
+        for key, value in (tracer.scope_attributes or {}).items():
+            body.append(key_value(b"\x1a", key, value))
+        encoded = tracer.encoded = _sized(b"\x0a", b"".join(body))
+    return encoded
+
+
+def _resource(resource: Mapping[str, Any], extra: Mapping[str, Any] | None) -> bytes:
+    from lighttrace.tracing.values import exportable
+
+    merged = {**resource, **extra} if extra else resource
+    items: Sequence[tuple[str, Any]] = [(key, exportable(value)) for key, value in merged.items()]
+    return _sized(b"\x0a", b"".join([key_value(b"\x0a", key, value) for key, value in items if value is not None]))

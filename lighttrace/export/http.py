@@ -1,0 +1,194 @@
+"""OTLP over HTTP (OpenTelemetry protocol specification, "OTLP/HTTP"): one kept connection, over the standard library.
+
+Imported with the first batch: a program that ends before has not paid for ssl and http.client.
+"""
+
+import gzip
+import http.client
+import os
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment
+
+from lighttrace import guard
+from lighttrace._version import __version__
+from lighttrace.export.encoder import encode_spans
+from lighttrace.export.queue import ARRIVED, Outcome
+
+if TYPE_CHECKING:
+    from lighttrace.config import ExporterSettings
+    from lighttrace.tracing.span import Span
+
+_RETRYABLE = frozenset({429, 502, 503, 504})
+_GZIP_LEVEL = 1  # attributes compress well at any level, and the worker shares the program's processor
+
+
+class HttpExporter:
+    """Sends batches to one endpoint, as `http/protobuf` or `http/json`."""
+
+    def __init__(self, settings: "ExporterSettings") -> None:
+        self.settings = settings
+        parts = urlsplit(settings.endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"the OTLP endpoint {settings.endpoint!r} is not an http:// or https:// address")
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = parts.port or (443 if self._secure else 80)
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._json = settings.protocol == "http/json"
+        self._headers = {
+            "Content-Type": "application/json" if self._json else "application/x-protobuf",
+            "User-Agent": f"OTel-OTLP-Exporter-Python/lighttrace-{__version__}",
+            **settings.headers,
+        }
+        if parts.username:
+            import base64
+            from urllib.parse import unquote
+
+            secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            self._headers.setdefault("Authorization", "Basic " + base64.b64encode(secret).decode())
+        if settings.compression == "gzip":
+            self._headers["Content-Encoding"] = "gzip"
+        self._connection: http.client.HTTPConnection | None = None
+        self._pid = os.getpid()
+
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> bytes:
+        """Encode a batch as the protocol in use wants it."""
+        if self._json:
+            from lighttrace.export.json_encoder import encode_json
+
+            body = encode_json(batch, extra).encode()
+        else:
+            body = encode_spans(batch, extra)
+        return gzip.compress(body, _GZIP_LEVEL, mtime=0) if self.settings.compression == "gzip" else body
+
+    def send(self, payload: bytes, timeout: float) -> Outcome:
+        """Post one batch. Never raises for what a backend or a network can do."""
+        timeout = min(timeout, self.settings.timeout_s or timeout)
+        fresh = self._connection is None
+        outcome = self._post(payload, timeout)
+        if outcome is None and not fresh:
+            # A kept connection that the backend has closed meanwhile: nothing was sent, so try once with a new one.
+            outcome = self._post(payload, timeout)
+        return outcome or Outcome(f"connection: {self._where()} hung up", retry=True)
+
+    def _post(self, payload: bytes, timeout: float) -> Outcome | None:
+        try:
+            connection = self._connect(timeout)
+            connection.request("POST", self._target(), payload, self._headers)
+            response = connection.getresponse()
+            body = response.read(1 << 20)
+            if response.will_close:
+                self.close()
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            self.close()
+            return None
+        except TimeoutError:
+            self.close()
+            return Outcome(f"timeout: {self._where()} did not answer within {timeout:.1f} s", retry=True)
+        except ssl.SSLError as error:
+            self.close()
+            return Outcome(f"tls: {self._where()}: {error.reason or error}; see OTEL_EXPORTER_OTLP_CERTIFICATE", retry=False)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            return Outcome(f"connection: {self._where()}: {error or type(error).__name__}", retry=True)
+        return self._read(response, body)
+
+    def _read(self, response: http.client.HTTPResponse, body: bytes) -> Outcome:
+        status = response.status
+        if 200 <= status < 300:
+            return self._read_partial(body) if body and body != b"{}" else ARRIVED
+        if 300 <= status < 400:
+            where = response.getheader("Location") or "elsewhere"
+            return Outcome(f"redirected: {self._where()} answers {status} to {where}; put that into OTEL_EXPORTER_OTLP_ENDPOINT")
+        said = body[:200].decode("utf-8", "replace").strip()
+        reason = f"status_{status}: {self._where()} answers {status} {response.reason}{': ' + said if said.isprintable() and said else ''}"
+        return Outcome(reason, retry=status in _RETRYABLE, retry_after=_retry_after(response.getheader("Retry-After")))
+
+    def _read_partial(self, body: bytes) -> Outcome:
+        """The backend took the batch; it may have refused some of it."""
+        try:
+            from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+            if body[:1] == b"{":
+                import json
+
+                partial = json.loads(body).get("partialSuccess", {})
+                rejected, message = int(partial.get("rejectedSpans", 0)), str(partial.get("errorMessage", ""))
+            else:
+                success = ExportTraceServiceResponse.FromString(body).partial_success
+                rejected, message = success.rejected_spans, success.error_message
+        except Exception:
+            guard.count("export.unreadable_answer")
+            return ARRIVED
+        if rejected or message:
+            guard.log("export.partial", f"the backend refused {rejected} spans: {message[:200]}")
+        return Outcome(rejected=max(0, rejected))
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        if self._pid != os.getpid():  # a connection made before a fork is the parent's
+            self._connection, self._pid = None, os.getpid()
+        connection = self._connection
+        if connection is None:
+            connection = self._open(timeout)
+            connection.connect()
+            sock = connection.sock
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connection = connection
+        elif connection.sock is not None:
+            connection.sock.settimeout(timeout)
+        return connection
+
+    def _open(self, timeout: float) -> http.client.HTTPConnection:
+        context = self._tls() if self._secure else None
+        proxy = None
+        if not proxy_bypass_environment(self._host):
+            proxy = getproxies_environment().get("https" if self._secure else "http")
+        if proxy:
+            there = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            host, port = there.hostname or "", there.port or 80
+            if context is not None:
+                tunnel = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+                tunnel.set_tunnel(self._host, self._port)
+                return tunnel
+            return http.client.HTTPConnection(host, port, timeout=timeout)
+        if context is not None:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+
+    def _target(self) -> str:
+        proxied = not self._secure and getproxies_environment().get("http") and not proxy_bypass_environment(self._host)
+        return f"http://{self._host}:{self._port}{self._path}" if proxied else self._path
+
+    def _tls(self) -> ssl.SSLContext:
+        settings = self.settings
+        context = ssl.create_default_context(cafile=settings.certificate)
+        if settings.client_certificate:
+            context.load_cert_chain(settings.client_certificate, settings.client_key)
+        return context
+
+    def _where(self) -> str:
+        return f"{'https' if self._secure else 'http'}://{self._host}:{self._port}"
+
+    def close(self) -> None:
+        """Let the connection go."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds that `Retry-After` asks for: a number, or a date (RFC 9110)."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return min(float(value), 3600.0)
+    try:
+        import time
+        from email.utils import parsedate_to_datetime
+
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

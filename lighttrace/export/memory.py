@@ -1,0 +1,32 @@
+"""Spans kept in memory, for tests, and spans that are thrown away."""
+
+from typing import TYPE_CHECKING, Any
+
+from lighttrace.export.queue import ARRIVED, Outcome
+
+if TYPE_CHECKING:
+    from lighttrace.tracing.span import Span
+
+
+class MemoryExporter:
+    """Keeps every span that ended, in `spans`."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> "list[Span]":
+        return batch
+
+    def send(self, payload: "list[Span]", timeout: float) -> Outcome:
+        self.spans.extend(payload)
+        return ARRIVED
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+class NoExporter(MemoryExporter):
+    """For `exporter="none"`: processors see spans, nobody else does."""
+
+    def send(self, payload: "list[Span]", timeout: float) -> Outcome:
+        return ARRIVED
