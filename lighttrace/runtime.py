@@ -10,6 +10,7 @@ from typing import Any
 from lighttrace import guard
 
 _active: "Runtime | None" = None
+_last: Any = None  # the provider of the runtime before, whose tracers programs still hold
 _generation = 0
 
 
@@ -64,7 +65,7 @@ class Runtime:
 
     def start(self) -> None:
         """Become the program's tracer provider, set the engine's state and patch."""
-        from lighttrace.instrument import propagate
+        from lighttrace.instrument import contrib, otel, propagate
         from lighttrace.instrument.engine import state
         from lighttrace.instrument.http_server import compile_exclude
         from lighttrace.instrument.registry import registry
@@ -89,12 +90,15 @@ class Runtime:
         state.edge = config.edge
         state.baggage_hosts = tuple(config.baggage_hosts)
         state.provider = self.provider
-        _set_provider(self.provider)
+        otel.start(self.provider, config)
+        contrib.start()
         registry.enable(TRIGGERS, config.integrations_disabled)
 
     def in_child(self) -> None:
         """A forked child is another instance of the service."""
-        self.pipeline.set_resource(self._resource(self.team))
+        from lighttrace.instrument.otel import with_program_resource
+
+        self.pipeline.set_resource(with_program_resource(self._resource(self.team)))
 
     def _stop(self, timeout: float | None) -> bool:
         return self.queue.shutdown(self.config.exit_timeout_s if timeout is None else timeout)
@@ -109,21 +113,6 @@ def _uuid() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _set_provider(provider: Any) -> None:
-    """Make ours the global provider. One that the program set before is adopted: its processors go on to see every span."""
-    from opentelemetry import trace
-
-    before = trace._TRACER_PROVIDER
-    if before is None:
-        trace.set_tracer_provider(provider)
-        return
-    # There is no public way to replace a provider, and a program that set one wants its own processors to go on.
-    for processor in getattr(getattr(before, "_active_span_processor", None), "_span_processors", ()):
-        if before.__class__.__module__.startswith("opentelemetry."):
-            provider.add_span_processor(processor)
-    trace._TRACER_PROVIDER = provider
-
-
 def _set_textmap(propagator: Any) -> None:
     """Make ours the global propagator, when somebody imports the module that holds it: importing it costs 20 ms."""
     from lighttrace.instrument.imports import when_imported
@@ -133,7 +122,7 @@ def _set_textmap(propagator: Any) -> None:
 
 def init(service: str | None = None, team: str | None = None, **options: Any) -> None:
     """See `lighttrace.init`."""
-    global _active, _generation
+    global _active, _generation, _last
     if _active is not None:
         guard.count("init.again")
         return
@@ -145,8 +134,10 @@ def init(service: str | None = None, team: str | None = None, **options: Any) ->
     if not config.enabled:
         return
     runtime = Runtime(config)
+    if _last is not None:
+        runtime.provider.take_over(_last)
     runtime.start()
-    _active = runtime
+    _active, _last = runtime, runtime.provider
     if not _generation:
         atexit.register(shutdown)
         if hasattr(os, "register_at_fork"):
@@ -179,18 +170,15 @@ def shutdown(timeout: float | None = None) -> None:
     if runtime is None:
         return
     try:
-        from opentelemetry import trace
-
+        from lighttrace.instrument import contrib, otel
         from lighttrace.instrument.engine import state
         from lighttrace.instrument.registry import registry
 
         registry.disable()
+        contrib.stop()
+        otel.stop()
         state.provider = None
         state.resolver = None
         runtime.provider.shutdown(timeout)
-        if trace._TRACER_PROVIDER is runtime.provider:
-            # So that a later init() is heard; spans made meanwhile go to OpenTelemetry's no-op tracer.
-            trace._TRACER_PROVIDER = None
-            trace._TRACER_PROVIDER_SET_ONCE = type(trace._TRACER_PROVIDER_SET_ONCE)()
     except Exception as error:
         guard.site("runtime.shutdown").failed(error)

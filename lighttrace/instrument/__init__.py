@@ -9,6 +9,7 @@ from lighttrace.instrument.dbapi import FactoryPatch
 from lighttrace.instrument.http_client import HttpClientPatch, ResendPatch
 from lighttrace.instrument.http_server import FailurePatch, MountPatch, RoutePatch
 from lighttrace.instrument.registry import Integration, registry
+from lighttrace.instrument.threads import StartPatch, SubmitPatch
 from lighttrace.instrument.wsgi import WsgiPatch
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "MountPatch",
     "ResendPatch",
     "RoutePatch",
+    "StartPatch",
+    "SubmitPatch",
     "WsgiPatch",
     "registry",
 ]

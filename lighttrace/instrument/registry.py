@@ -83,6 +83,8 @@ def installed_version(name: str) -> str | None:
     version = vars(module).get("__version__") if module is not None else None
     if isinstance(version, str):
         return version
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return None
     try:
         from importlib.metadata import version as ask
 
@@ -116,6 +118,8 @@ def satisfies(version: str, specifier: str) -> bool:
 
 def foreign_instrumentation(name: str) -> str | None:
     """Why to leave a library alone: OpenTelemetry's own instrumentation traces it already."""
+    if name in registry.yielded:
+        return registry.yielded[name]
     module = sys.modules.get(f"opentelemetry.instrumentation.{name}")
     if module is None:
         return None
@@ -134,11 +138,14 @@ class Registry:
         self.loaded: dict[str, Integration] = {}
         self.disabled: frozenset[str] = frozenset()
         self.failed: dict[str, str] = {}
+        self.yielded: dict[str, str] = {}  # integration: what traces its library instead
+        self.enabled = False
         self._hooks: dict[str, Any] = {}
 
     def enable(self, triggers: Mapping[str, tuple[str, str]], disabled: frozenset[str] = frozenset()) -> None:
         """Wait for each library, and patch at once those that are imported already."""
         self.disabled = disabled
+        self.enabled = True
         for name, (module, package) in triggers.items():
             self.triggers[name] = (module, package)
             if name in disabled or module in disabled:
@@ -152,6 +159,7 @@ class Registry:
 
     def disable(self) -> None:
         """Undo everything, and wait for nothing more."""
+        self.enabled = False
         for name, hook in self._hooks.items():
             imports.forget(self.triggers[name][0], hook)
         self._hooks.clear()
@@ -159,11 +167,20 @@ class Registry:
             integration.disable()
 
     def yield_to(self, name: str, reason: str) -> None:
-        """Undo one integration, because something else traces that library from now on."""
+        """Undo one integration, because something else traces that library from now on; keep it out if it is yet to come."""
+        self.yielded[name] = reason
         integration = self.loaded.get(name)
         if integration is not None:
             integration.disable()
             integration.state, integration.reason = "skipped", reason
+
+    def resume(self, name: str) -> None:
+        """Take `yield_to` back: nothing else traces that library any more."""
+        self.yielded.pop(name, None)
+        integration = self.loaded.get(name)
+        if integration is not None and integration.state == "skipped" and self.enabled:
+            integration.disable()
+            integration.enable()
 
     def report(self) -> list[dict[str, Any]]:
         """One entry per integration: name, library, requires, installed version, state, reason."""

@@ -3,6 +3,7 @@
 TRIGGERS: dict[str, tuple[str, str]] = {
     name: (module, f"lighttrace.integrations.{name}")
     for name, module in {
+        "concurrent_futures": "concurrent.futures.thread",
         "fastapi": "fastapi",
         "flask": "flask",
         "httpx": "httpx",
@@ -10,6 +11,7 @@ TRIGGERS: dict[str, tuple[str, str]] = {
         "requests": "requests",
         "sqlite3": "sqlite3",
         "starlette": "starlette.applications",
+        "threading": "threading",
         "urllib3": "urllib3",
     }.items()
 }

@@ -9,11 +9,12 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.context.context import Context
-from opentelemetry.trace.propagation import _SPAN_KEY as SPAN_KEY  # no public name gives the key without a function call
+from opentelemetry.trace.propagation import _SPAN_KEY
 
 from lighttrace import guard
 from lighttrace.tracing.owner import Owner, owner
 
+SPAN_KEY = _SPAN_KEY  # no public name gives the key without a function call
 TEAM_KEY = "lighttrace-team"
 SUPPRESS_KEY = otel_context._SUPPRESS_INSTRUMENTATION_KEY
 SUPPRESS_HTTP_KEY = otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY

@@ -27,8 +27,17 @@ _new: Callable[[Any], "ManualScope"] = object.__new__
 _put = dict.__setitem__
 
 
+def use(provider: Any) -> None:
+    """Make the spans of this module with `provider`, whatever the global one is; None: with the global one, if it is ours."""
+    global _ours
+    _ours = provider.get_tracer("lighttrace") if provider is not None else None
+    _cache.clear()
+
+
 def tracer() -> Tracer | None:
     """The tracer of spans made by hand; None while tracing is off."""
+    if _ours is not None:
+        return _ours
     provider = otel_trace.get_tracer_provider()
     cached = _cache.get(id(provider))
     if cached is not None and cached[0] is provider:
@@ -40,6 +49,7 @@ def tracer() -> Tracer | None:
     return found
 
 
+_ours: Tracer | None = None
 _cache: dict[int, tuple[Any, Tracer | None]] = {}
 
 

@@ -89,9 +89,8 @@ class Pipeline:
 
     def record_only(self) -> "Pipeline":
         """The same for spans that are recorded for processors and not sampled: nothing is exported."""
-        twin = Pipeline.__new__(Pipeline)
-        twin.__dict__.update(self.__dict__)
-        twin.put = forget
+        twin = object.__new__(_RecordOnly)
+        twin.__dict__ = self.__dict__  # one state: a resource, a limit or a processor set later holds for both
         return twin
 
     def set_resource(self, resource: "Mapping[str, Any]") -> None:
@@ -107,3 +106,15 @@ class Pipeline:
 
             made = self._sdk_resource = Resource(self.resource)
         return made
+
+
+class _RecordOnly(Pipeline):
+    """A pipeline's twin whose spans end in nothing. It shares the other's attributes, but for `put`."""
+
+    @property
+    def put(self) -> "Callable[[Span], Any]":  # a property goes before the attribute that it hides
+        return forget
+
+    @put.setter
+    def put(self, put: "Callable[[Span], Any]") -> None:
+        raise TypeError("spans that are not sampled are never exported")

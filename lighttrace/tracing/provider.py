@@ -35,6 +35,7 @@ class TracerProvider(ApiTracerProvider):
         self._shutdown = shutdown
         self._enabled = enabled
         self._tracers: dict[Any, Tracer] = {}
+        self._borrowed: list[Any] = []
         self._noop = NoOpTracer()
         self._site = guard.site("tracing.processors")
 
@@ -73,6 +74,17 @@ class TracerProvider(ApiTracerProvider):
     def add_span_processor(self, span_processor: Any) -> None:
         """Tell `span_processor` of every span from now on, in the order of registration."""
         self.pipeline.add_processor(span_processor)
+
+    def borrow_span_processor(self, span_processor: Any) -> None:
+        """The same for a processor of somebody else's provider, who shuts it down: `shutdown` here leaves it alone."""
+        self._borrowed.append(span_processor)
+        self.pipeline.add_processor(span_processor)
+
+    def take_over(self, before: "TracerProvider") -> None:
+        """Have the tracers that an earlier provider of ours gave out make their spans here: programs keep tracers for good."""
+        for key, tracer in before._tracers.items():
+            tracer.move_to(self.pipeline)
+            self._tracers.setdefault(key, tracer)
 
     @property
     def resource(self) -> Any:
@@ -117,6 +129,8 @@ class TracerProvider(ApiTracerProvider):
     def shutdown(self, timeout: float | None = None) -> None:
         """Flush, stop the processors and the exporter. Spans made afterwards go nowhere, and are counted."""
         for processor in self.pipeline.processors:
+            if any(processor is borrowed for borrowed in self._borrowed):
+                continue
             try:
                 processor.shutdown()
             except Exception as error:

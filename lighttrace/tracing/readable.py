@@ -142,7 +142,8 @@ class ReadableMixin:
         """The span as the SDK's console exporter prints it."""
         from opentelemetry.sdk.trace import ReadableSpan
 
-        return ReadableSpan.to_json(self._readable_span(), indent)
+        text: str = ReadableSpan.to_json(self._readable_span(), indent)
+        return text
 
     def _readable_span(self) -> Any:
         """A copy made of the SDK's own class, for code that wants one to keep or to change."""

@@ -50,7 +50,7 @@ def named(name: str, argument: str | None = None) -> Any:
         return NativeSampler(wanted, 0, parent_based)
     if base == "traceidratio":
         try:
-            ratio = float(argument) if argument not in (None, "") else 1.0  # type: ignore[arg-type]  # None is excluded
+            ratio = float(argument) if argument not in (None, "") else 1.0
             if not 0.0 <= ratio <= 1.0:
                 raise ValueError(argument)
         except ValueError:

@@ -100,6 +100,7 @@ class Span(ReadableMixin):
     _parent_id: int
     _status: int
     _plain: bool
+    _open: bool
 
     # -- the API ------------------------------------------------------------------------------------------------
 
@@ -119,11 +120,10 @@ class Span(ReadableMixin):
         kind = type(value)
         attributes = self._attributes
         limits = self._tracer.pipeline.limits
-        if kind is str and limits.attribute_length is None:
-            pass
-        elif kind is int and -0x8000000000000000 <= value < 0x8000000000000000:
-            pass
-        else:
+        if not (
+            (kind is str and limits.attribute_length is None)
+            or (kind is int and -0x8000000000000000 <= value < 0x8000000000000000)
+        ):
             value = exportable(value, limits.attribute_length)
             if value is None:
                 return
@@ -157,7 +157,7 @@ class Span(ReadableMixin):
             del rare.events[0]
         rare.events.append((str(name), timestamp or time_ns(), kept, dropped))
 
-    def add_link(self, context: SpanContext, attributes: "Mapping[str, Any] | None" = None) -> None:
+    def add_link(self, context: SpanContext | None, attributes: "Mapping[str, Any] | None" = None) -> None:
         """Point at another span, in this trace or another, that this one has to do with."""
         if context is None or not (context.is_valid or attributes or context.trace_state):
             return

@@ -112,7 +112,7 @@ def _async_generator(function: Any, make_scope: Callable[[], Any]) -> Any:
         failure: BaseException | None = None
         try:
             inner = function(*args, **kwargs)
-            send: Callable[[], Any] = lambda: inner.__anext__()  # noqa: E731  # replaced at every step
+            send: Callable[[], Any] = inner.__anext__
             while True:
                 token = steps.attach()
                 try:

@@ -13,7 +13,7 @@ from opentelemetry.trace import Tracer as ApiTracer
 
 from lighttrace import guard
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import LINK_KEY, SPAN_KEY, TEAM_KEY, current, detach
+from lighttrace.tracing.context import LINK_KEY, SPAN_KEY, TEAM_KEY, current
 from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.pipeline import Pipeline
@@ -67,16 +67,17 @@ class Tracer(ApiTracer):
         context: Context | None = None,
         code_owner: Owner | None = None,
         plain: bool = True,
+        extras: "Extras | None" = None,
     ) -> Span | UnsampledSpan:
         """Start a span that takes `attributes` over: a dict that nobody else holds, its values already exportable.
 
         `plain` says that each value is exactly a str or an int. `code_owner` is who owns the code that the span is
-        about, where that is known.
+        about, where that is known. `extras` is what few spans are started with.
         """
         pipeline = self.pipeline
         if context is None:
             context = current.get()
-        parent = context.get(SPAN_KEY)
+        parent: Any = context.get(SPAN_KEY)
         cls = type(parent)
         if cls is Span:
             trace = parent._trace
@@ -84,7 +85,7 @@ class Tracer(ApiTracer):
             who = parent._owner.child
             if parent._end and parent._kind is SERVER:
                 # The request is over: what goes on after it is a trace of its own, linked to it.
-                return self._start_after(parent, name, kind, attributes, context, code_owner, plain)
+                return self._start_after(parent, name, kind, attributes, context, code_owner, plain, extras)
         elif parent is None:
             trace = self._new_trace(context)
             parent_id = 0
@@ -105,7 +106,7 @@ class Tracer(ApiTracer):
         if len(context) > 1:
             who = context.get(TEAM_KEY, who)
         if pipeline.native is None:
-            return self._ask(name, kind, attributes, plain, context, trace, parent_id, who)
+            return self._ask(name, kind, attributes, plain, context, trace, parent_id, who, extras)
         if not trace.flags & SAMPLED:
             return UnsampledSpan(trace, who)
         span = _new_span(Span)
@@ -125,12 +126,14 @@ class Tracer(ApiTracer):
         span._start = time_ns()
         if pipeline.id_generator is not None:
             span._span_id = pipeline.id_generator.generate_span_id()
-        if pipeline.processors:
-            pipeline.started(span, context)
         if parent is None and len(context):
-            link = context.get(LINK_KEY)
+            link: Any = context.get(LINK_KEY)
             if link is not None:
                 span.add_link(link)
+        if extras is not None:
+            extras.apply(span)
+        if pipeline.processors:
+            pipeline.started(span, context)
         return span
 
     def _start_after(
@@ -142,13 +145,14 @@ class Tracer(ApiTracer):
         context: Context,
         code_owner: Owner | None,
         plain: bool,
+        extras: "Extras | None",
     ) -> Span | UnsampledSpan:
         """Start the root of a new trace, linked to the request that caused it and answered before it was done."""
         made = Context({key: value for key, value in context.items() if key != SPAN_KEY})
         _put(made, LINK_KEY, ended.get_span_context())
         if code_owner is None and ended._owner.source != "service":
             code_owner = ended._owner.child
-        return self.start(name, kind, attributes, made, code_owner, plain)
+        return self.start(name, kind, attributes, made, code_owner, plain, extras)
 
     def _new_trace(self, context: Context) -> LocalTrace:
         """A trace that begins here."""
@@ -165,7 +169,7 @@ class Tracer(ApiTracer):
 
     def _adopt(self, parent: Any, context: Context) -> tuple[LocalTrace, int]:
         """The trace of a parent that is not a span of ours: another process's, or another tracer's."""
-        remote: SpanContext = parent.get_span_context()
+        remote: SpanContext | None = parent.get_span_context()
         if remote is None or not remote.is_valid:
             return self._new_trace(context), 0
         flags = remote.trace_flags & RANDOM
@@ -184,10 +188,11 @@ class Tracer(ApiTracer):
         trace: LocalTrace,
         parent_id: int,
         who: Owner,
-        links: "Sequence[Link] | None" = None,
+        extras: "Extras | None",
     ) -> Span | UnsampledSpan:
         """Start a span whose fate a sampler of the program's own decides, one by one."""
         pipeline = self.pipeline
+        links = extras.links if extras is not None else ()
         try:
             result = pipeline.foreign_sampler.should_sample(context, trace.trace_id, name, kind, attributes, links)
             recording, sampled = result.decision.is_recording(), result.decision.is_sampled()
@@ -222,22 +227,33 @@ class Tracer(ApiTracer):
         span._span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()
         for key, value in (extra or {}).items():
             span.set_attribute(key, value)
+        link: Any = context.get(LINK_KEY)
+        if link is not None and not parent_id:
+            span.add_link(link)
+        if extras is not None:
+            extras.apply(span)
         if pipeline.processors:
             pipeline.started(span, context)
         return span
 
     def _recorder(self) -> "Tracer":
-        """This tracer for spans that are recorded and not sampled."""
+        """The same tracer for spans that are recorded and not sampled."""
         twin = self._only_recording
         if twin is None:
             twin = Tracer(self.pipeline.record_only(), self.scope_name, self.scope_version, self.schema_url, self.scope_attributes)
+            twin._sdk_scope = self._sdk_scope
             self._only_recording = twin
-        twin.pipeline.processors = self.pipeline.processors
         return twin
+
+    def move_to(self, pipeline: Pipeline) -> None:
+        """Make every span to come in another pipeline."""
+        self.pipeline = pipeline
+        self._only_recording = None
+        self.encoded = None
 
     # -- OpenTelemetry's way in ---------------------------------------------------------------------------------
 
-    def start_span(
+    def start_span(  # type: ignore[override]  # our spans are registered as the API's, which mypy does not see
         self,
         name: str,
         context: Context | None = None,
@@ -258,15 +274,8 @@ class Tracer(ApiTracer):
         else:
             mine, dropped = self.pipeline.limits.clean(attributes, self.pipeline.limits.attributes)
             plain = False
-        span = self.start(name if type(name) is str else str(name), kind, mine, context, None, plain)
-        if (links or dropped or start_time is not None) and type(span) is Span:
-            if start_time is not None:
-                span._start = start_time
-            if dropped:
-                span.rare().dropped_attributes += dropped
-            for link in links or ():
-                span.add_link(link.context, link.attributes)
-        return span
+        extras = Extras(links, start_time, dropped) if links or dropped or start_time is not None else None
+        return self.start(name if type(name) is str else str(name), kind, mine, context, None, plain, extras)
 
     def start_as_current_span(  # type: ignore[override]  # the API's own is typed as a generator-made context manager
         self,
@@ -303,6 +312,26 @@ class Tracer(ApiTracer):
                 self.scope_name, self.scope_version, self.schema_url, self.scope_attributes or {}
             )
         return made
+
+
+class Extras:
+    """What few spans are started with; on the span before a processor is told of it."""
+
+    __slots__ = ("dropped", "links", "start_time")
+
+    def __init__(self, links: "Sequence[Link] | None", start_time: int | None, dropped: int) -> None:
+        self.links = links or ()
+        self.start_time = start_time
+        self.dropped = dropped
+
+    def apply(self, span: Span) -> None:
+        """Put them on the span."""
+        if self.start_time is not None:
+            span._start = self.start_time
+        if self.dropped:
+            span.rare().dropped_attributes += self.dropped
+        for link in self.links:
+            span.add_link(link.context, link.attributes)
 
 
 class Options:
