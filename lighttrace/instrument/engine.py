@@ -51,6 +51,26 @@ class State:
 state = State()
 
 
+def configure(config: Any, provider: Any, resolver: Any) -> None:
+    """Fill `state` with what a `lighttrace.config.Config` says; the provider comes last, because it switches everything on."""
+    from lighttrace.instrument.http_server import compile_exclude
+
+    state.service = config.service
+    state.resolver = resolver
+    state.caller.clear()
+    state.exclude = compile_exclude(tuple(config.exclude))
+    state.known_methods = config.http_known_methods
+    state.client_request_headers = config.client_request_headers
+    state.client_response_headers = config.client_response_headers
+    state.server_request_headers = config.server_request_headers
+    state.server_response_headers = config.server_response_headers
+    state.redacted_parameters = config.redacted_parameters
+    state.capture_literals = config.capture_literals
+    state.edge = config.edge
+    state.baggage_hosts = tuple(config.baggage_hosts)
+    state.provider = provider
+
+
 class Bounded(dict[Any, Any]):
     """A cache that empties itself when it is full: simple, bounded, and as fast to read as a dict."""
 

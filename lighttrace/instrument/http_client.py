@@ -13,6 +13,7 @@ the request's own mutable mapping of headers. It may give None for "not a reques
 """
 
 from collections.abc import Callable, MutableMapping
+from inspect import isgeneratorfunction
 from typing import Any
 
 from opentelemetry.context.context import Context
@@ -20,7 +21,7 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import semconv
 from lighttrace.instrument import propagate, redaction
-from lighttrace.instrument.call import around
+from lighttrace.instrument.call import around, disguise
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.hosts import Host, host_of
 from lighttrace.instrument.patching import Patch
@@ -37,15 +38,20 @@ METHOD, ADDRESS, PORT, URL = semconv.HTTP_REQUEST_METHOD, semconv.SERVER_ADDRESS
 STATUS, ERROR_TYPE = semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
 
 
+CALL_KEY = "lighttrace-client-call"
+"""In the context: the call that is on its way, for the next attempt to find the one before."""
+
+
 class ClientCall:
     """One request on its way."""
 
-    __slots__ = ("added", "headers", "span", "token")
+    __slots__ = ("added", "headers", "resent", "span", "token")
 
     span: Span | UnsampledSpan
     token: Any
-    headers: MutableMapping[str, str]
+    headers: MutableMapping[str, str] | None  # None once it has returned
     added: tuple[str, ...]
+    resent: int  # how many times so far
 
 
 class HttpClientPatch(Patch):
@@ -58,8 +64,11 @@ class HttpClientPatch(Patch):
         read_status: Callable[[Any], int],
         *,
         read_headers: Callable[[Any], Any] | None = None,
+        headers_argument: str | None = None,
     ) -> None:
+        """`headers_argument` names the argument with the headers where they are the caller's own: a copy goes on in their place."""
         super().__init__(target)
+        self.headers_argument = headers_argument
         self.read_request = read_request
         self.read_status = read_status
         self.read_headers = read_headers
@@ -71,7 +80,8 @@ class HttpClientPatch(Patch):
         self.scope = scope_of(integration)
 
     def wrap(self, original: Any) -> Any:
-        return around(original, self._begin, self._finish, self._fail)
+        traced = around(original, self._begin, self._finish, self._fail)
+        return traced if self.headers_argument is None else by_keyword(traced, original, self.headers_argument)
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ClientCall | None:
         site = self.site
@@ -81,8 +91,11 @@ class HttpClientPatch(Patch):
         try:
             context = current.get()
             parent = context.get(SPAN_KEY)
-            if type(parent) is Span and parent._tracer.covers and parent._kind is CLIENT and not parent._end:
-                return None  # a library under another one: the outer call has its span
+            previous = None
+            if type(parent) is Span and parent._kind is CLIENT and parent._tracer.covers:
+                if not parent._end:
+                    return None  # a library under another one: the outer call has its span
+                previous = context.get(CALL_KEY)
             if len(context) > 1 and (context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY)):
                 return None
             tracer = self.scope.find()
@@ -92,6 +105,8 @@ class HttpClientPatch(Patch):
             if request is None:
                 return None
             method, url, headers = request
+            if self.headers_argument is not None:
+                headers = kwargs[self.headers_argument] = headers.copy() if hasattr(headers, "copy") else dict(headers)
             known = self._urls.get(url)
             if known is None:
                 known = self._read_url(url)
@@ -103,15 +118,17 @@ class HttpClientPatch(Patch):
             if host.peer is not None:
                 attributes.update(host.peer)
             span = tracer.start(name, CLIENT, attributes, context)
-            if type(parent) is Span and parent._end and parent._tracer.covers:
-                _follow(parent, span)
             made = Context(context)
             _put(made, SPAN_KEY, span)
             call = ClientCall()
+            _put(made, CALL_KEY, call)
             call.span = span
             call.headers = headers
             call.added = ()
+            call.resent = 0
             call.token = current.set(made)
+            if previous is not None and previous.headers is not None:
+                _follow(previous, call)
             if state.client_request_headers:
                 capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, headers)
             call.added = propagate.inject(span, context, headers, host.internal)
@@ -153,9 +170,10 @@ class HttpClientPatch(Patch):
 
     def _leave(self, call: ClientCall) -> None:
         detach(call.token)
-        if call.added:
+        headers, call.headers = call.headers, None
+        if call.added and headers is not None and self.headers_argument is None:
             try:
-                propagate.withdraw(call.headers, call.added)
+                propagate.withdraw(headers, call.added)
             except Exception as error:
                 self.site.failed(error)
 
@@ -164,6 +182,7 @@ class ResendPatch(Patch):
     """The seam at which a client library decides to send again: the attempt so far ends there, and the next is a span of its own.
 
     `read_outcome` has the signature of the target and gives the response or the exception of the attempt so far, or None.
+    A generator is asked when it starts; a function when it returns, because one that raises has decided against it.
     """
 
     def __init__(self, target: str, read_outcome: Callable[..., Any], read_status: Callable[[Any], int]) -> None:
@@ -172,14 +191,20 @@ class ResendPatch(Patch):
         self.read_status = read_status
 
     def wrap(self, original: Any) -> Any:
-        return around(original, self._begin, lambda call, result: None, lambda call, error: None)
+        if isgeneratorfunction(original):
+            return around(original, self._resend, lambda call, result: None, lambda call, error: None)
+        return around(
+            original,
+            lambda args, kwargs: (args, kwargs),
+            lambda call, result: self._resend(*call),
+            lambda call, error: None,
+        )
 
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _resend(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self.site.enabled:
             return
         try:
-            context = current.get()
-            span = context.get(SPAN_KEY)
+            span = current.get().get(SPAN_KEY)
             if type(span) is not Span or not span._tracer.covers or span._kind is not CLIENT or span._end:
                 return
             outcome = self.read_outcome(*args, **kwargs)
@@ -198,11 +223,34 @@ class ResendPatch(Patch):
             self.site.failed(error)
 
 
-def _follow(previous: Span, span: Span | UnsampledSpan) -> None:
+def _follow(previous: ClientCall, call: ClientCall) -> None:
     """Make the next attempt a sibling of the one before, which is still current because its call has not returned."""
-    if type(span) is Span and previous._kind is CLIENT:
-        span._parent_id = previous._parent_id
-        span._attributes[semconv.HTTP_REQUEST_RESEND_COUNT] = previous._attributes.get(semconv.HTTP_REQUEST_RESEND_COUNT, 0) + 1
+    previous.resent += 1
+    call.resent = previous.resent
+    span, before = call.span, previous.span
+    if type(span) is Span and type(before) is Span:
+        span._parent_id = before._parent_id
+        span._attributes[semconv.HTTP_REQUEST_RESEND_COUNT] = call.resent
+    headers, theirs = call.headers, previous.headers
+    if headers is not None and theirs is not None:
+        # A request made from the one before has inherited its headers, ours among them.
+        propagate.withdraw(headers, tuple(name for name in previous.added if headers.get(name) == theirs.get(name)))
+
+
+def by_keyword(traced: Any, original: Any, name: str) -> Any:
+    """`traced`, which gets the argument called `name` as a keyword, however the caller passes it."""
+    import inspect
+
+    names = list(inspect.signature(original).parameters)
+    position = names.index(name)
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > position:
+            kwargs.update(zip(names[position:], args[position:], strict=False))
+            args = args[:position]
+        return traced(*args, **kwargs)
+
+    return disguise(wrapper, original)
 
 
 _scopes: dict[str, Scope] = {}

@@ -24,7 +24,7 @@ class Patch:
         self.module, _, self.path = target.partition(":")
         self.integration = ""
         self.site = guard.Site(f"integrations.{target}")
-        self._undo: list[Callable[[], None]] = []
+        self._undo: list[Callable[[], bool]] = []  # each gives False when somebody else's wrapper stands in the way
         self._applied = False
 
     def wrap(self, original: Any) -> Any:
@@ -52,6 +52,7 @@ class Patch:
         self._applied = True
         if _is_ours(found, self):
             return True  # still below a foreign wrapper from last time: it has just been switched on again
+        self._undo.clear()
         replacement = self._replacement(found)
         setattr(owner, name, replacement)
         self._undo.append(lambda: _restore(owner, name, raw, replacement))
@@ -60,11 +61,10 @@ class Patch:
         return True
 
     def undo(self) -> None:
-        """Put back what stood there before `apply`."""
+        """Put back what stood there before `apply`; below a foreign wrapper as soon as that is gone and this is called again."""
         self.site.enabled = False
         self._applied = False
-        while self._undo:
-            self._undo.pop()()
+        self._undo = [step for step in self._undo if not step()]
 
     def _replacement(self, found: Any) -> Any:
         for kind in (staticmethod, classmethod):
@@ -96,14 +96,15 @@ class Patch:
 _ABSENT = object()
 
 
-def _restore(owner: Any, name: str, raw: Any, replacement: Any) -> None:
+def _restore(owner: Any, name: str, raw: Any, replacement: Any) -> bool:
     if vars(owner).get(name) is not replacement:
         guard.count("patching.left_below_foreign_wrapper")
-        return
+        return False
     if raw is _ABSENT:
         delattr(owner, name)
     else:
         setattr(owner, name, raw)
+    return True
 
 
 def _is_ours(found: Any, patch: Patch) -> bool:

@@ -25,6 +25,6 @@ INTEGRATION = Integration(
     patches=(
         # Session.send and not HTTPAdapter.send: adapters are made to be replaced by users.
         HttpClientPatch("requests:Session.send", read_request, read_status, read_headers=read_headers),
-        ResendPatch("requests:Session.resolve_redirects", read_redirect, read_status),
+        ResendPatch("requests.sessions:SessionRedirectMixin.resolve_redirects", read_redirect, read_status),
     ),
 )

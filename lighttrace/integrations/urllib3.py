@@ -4,10 +4,8 @@ from lighttrace.instrument import HttpClientPatch, Integration, ResendPatch
 
 
 def read_request(pool, method, url, body=None, headers=None, **options):
-    if headers is None:
-        return None  # urlopen would look up the pool's shared headers: nothing of this request's own to write to
-    scheme = "" if "://" in url else f"{pool.scheme}://{pool.host}:{pool.port or {'http': 80, 'https': 443}[pool.scheme]}"
-    return method, scheme + url, headers
+    origin = "" if "://" in url else f"{pool.scheme}://{pool.host}:{pool.port}" if pool.port else f"{pool.scheme}://{pool.host}"
+    return method, origin + url, pool.headers if headers is None else headers
 
 
 def read_status(response):
@@ -22,7 +20,8 @@ INTEGRATION = Integration(
     name="urllib3",
     requires="urllib3>=1.26",
     patches=(
-        HttpClientPatch("urllib3:HTTPConnectionPool.urlopen", read_request, read_status),
+        # The headers may be the pool's own, which all its requests share.
+        HttpClientPatch("urllib3:HTTPConnectionPool.urlopen", read_request, read_status, headers_argument="headers"),
         ResendPatch("urllib3:Retry.increment", read_outcome, read_status),
     ),
 )

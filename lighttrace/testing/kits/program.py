@@ -1,0 +1,62 @@
+"""A program of its own, for what depends on the order of imports. Started by `IntegrationKit`; prints one line of JSON.
+
+`python -m lighttrace.testing.kits.program '{"order": ..., "imports": ..., "uses": {...}, "globals": {...}, "library": ...}'`
+"""
+
+import json
+import sys
+from typing import Any
+
+
+def run(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run the uses in one order of import and init, and count the spans of each."""
+    import lighttrace
+    from lighttrace.instrument import registry
+    from lighttrace.testing import capture
+
+    names: dict[str, Any] = dict(spec["globals"])
+
+    def init() -> None:
+        lighttrace.init(service="kit", team="kit-team", exporter="none")
+
+    def count() -> dict[str, Any]:
+        counts: dict[str, Any] = {}
+        for use, code in spec["uses"].items():
+            with capture(service="kit", team="kit-team", resolver=None, patch=False) as spans:
+                exec(code, names)
+                spans.check_ended()
+                counts[use] = len(spans.waiting)
+                spans.clear()
+        return counts
+
+    if spec["order"] == "absent":
+        sys.modules[spec["library"]] = None  # type: ignore[assignment]  # so that importing it fails as if it were not there
+        init()
+        try:
+            __import__(spec["library"])
+        except ImportError:
+            absent = True
+        else:
+            absent = False
+        return {"absent": absent, "report": _report(registry, spec)}
+    if spec["order"] == "patch first":
+        init()
+        exec(spec["imports"], names)
+    else:
+        exec(spec["imports"], names)
+        init()
+        init()
+    result = {"uses": count(), "report": _report(registry, spec)}
+    lighttrace.shutdown()
+    result["after shutdown"] = count()
+    init()
+    result["again"] = count()
+    return result
+
+
+def _report(registry: Any, spec: dict[str, Any]) -> Any:
+    return next(line for line in registry.report() if line["name"] == spec["name"])
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(json.loads(sys.argv[1]))))  # noqa: T201  # its answer

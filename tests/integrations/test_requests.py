@@ -1,0 +1,65 @@
+"""requests, against a real peer."""
+
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3 import Retry
+
+from lighttrace.integrations.requests import INTEGRATION
+from lighttrace.testing.kits import HttpClientKit
+
+
+class TestRequests(HttpClientKit):
+    integration = INTEGRATION
+    library = "requests"
+    imports = """
+import requests
+from requests import get, Session
+class Mine(Session):
+    def send(self, request, **kwargs):
+        return super().send(request, **kwargs)
+"""
+    uses = {
+        "through the module": "requests.get(URL)",
+        "a name imported before": "get(URL)",
+        "a session": "with Session() as s: s.get(URL)",
+        "a subclass made before": "with Mine() as s: s.get(URL)",
+        "a prepared request": "with Session() as s: s.send(s.prepare_request(requests.Request('GET', URL)))",
+    }
+    unsupported = {
+        "test_cancelled_call_is_no_error": "a synchronous library: nothing cancels its calls",
+        "test_retries_are_attempts_of_their_own": "retries are urllib3's: see TestRequestsOverUrllib3",
+    }
+
+    def send(self, method, url, *, headers=None, timeout=10.0, follow=False):
+        return requests.request(method, url, headers=headers, timeout=timeout, allow_redirects=follow).status_code
+
+    def stream(self, url):
+        with requests.get(url, stream=True, timeout=10) as response:
+            return b"".join(response.iter_content(3))
+
+    def send_with_session_headers(self, url, headers):
+        with requests.Session() as session:
+            session.headers.update(headers)
+            session.get(url)
+            return session.headers
+
+    def send_signed(self, url, signer):
+        class Signed(AuthBase):
+            def __call__(self, request):
+                parts = urlsplit(request.url)
+                signer(f"{parts.path}?{parts.query}", request.headers)
+                return request
+
+        return requests.get(url, auth=Signed(), timeout=10).status_code
+
+    def raising(self, error):
+        class Adapter(HTTPAdapter):
+            def send(self, *args, **kwargs):
+                raise error
+
+        with requests.Session() as session:
+            session.mount("http://", Adapter())
+            session.get(self.peer.url)
