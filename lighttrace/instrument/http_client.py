@@ -38,6 +38,20 @@ METHOD, ADDRESS, PORT, URL = semconv.HTTP_REQUEST_METHOD, semconv.SERVER_ADDRESS
 STATUS, ERROR_TYPE = semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
 
 
+class Copied(dict[str, str]):
+    """A plain dict of headers, which finds a name in any spelling."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or any(key.lower() == name for key in self)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value under `name`, in any spelling."""
+        found = super().get(name)
+        return found if found is not None else next((value for key, value in self.items() if key.lower() == name), default)
+
+
 CALL_KEY = "lighttrace-client-call"
 """In the context: the call that is on its way, for the next attempt to find the one before."""
 
@@ -106,7 +120,7 @@ class HttpClientPatch(Patch):
                 return None
             method, url, headers = request
             if self.headers_argument is not None:
-                headers = kwargs[self.headers_argument] = headers.copy() if hasattr(headers, "copy") else dict(headers)
+                headers = kwargs[self.headers_argument] = Copied(headers) if type(headers) is dict else headers.copy()
             known = self._urls.get(url)
             if known is None:
                 known = self._read_url(url)

@@ -12,6 +12,10 @@ def read_status(response):
     return response.status
 
 
+def read_headers(response):
+    return response.headers
+
+
 def read_outcome(retry, method=None, url=None, response=None, error=None, *args, **options):
     return error if error is not None else response
 
@@ -21,7 +25,7 @@ INTEGRATION = Integration(
     requires="urllib3>=1.26",
     patches=(
         # The headers may be the pool's own, which all its requests share.
-        HttpClientPatch("urllib3:HTTPConnectionPool.urlopen", read_request, read_status, headers_argument="headers"),
+        HttpClientPatch("urllib3:HTTPConnectionPool.urlopen", read_request, read_status, read_headers=read_headers, headers_argument="headers"),
         ResendPatch("urllib3:Retry.increment", read_outcome, read_status),
     ),
 )

@@ -5,7 +5,6 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3 import Retry
 
 from lighttrace.integrations.requests import INTEGRATION
 from lighttrace.testing.kits import HttpClientKit
@@ -31,6 +30,7 @@ class Mine(Session):
     unsupported = {
         "test_cancelled_call_is_no_error": "a synchronous library: nothing cancels its calls",
         "test_retries_are_attempts_of_their_own": "retries are urllib3's: see TestRequestsOverUrllib3",
+        "test_retries_are_counted": "as above",
     }
 
     def send(self, method, url, *, headers=None, timeout=10.0, follow=False):

@@ -81,6 +81,8 @@ class IntegrationKit:
     """Lines of a program: import the library, take names out of it, make a subclass of its class."""
     uses: ClassVar[dict[str, str]] = {}
     """Lines of that program that make one span each, by what they show."""
+    seam: ClassVar[str] = ""
+    """A part of the targets that this class is about, where an integration has a synchronous and an asynchronous half."""
     options: ClassVar[dict[str, Any]] = {"capture_request_headers": ("x-kit",), "capture_response_headers": ("content-type",)}
     spans: Capture
 
@@ -102,6 +104,10 @@ class IntegrationKit:
     def globals(self) -> dict[str, Any]:
         """Names for `imports` and `uses`: strings and numbers."""
         return {}
+
+    def supports(self, test: str) -> bool:
+        """Whether that test is not declared as a gap."""
+        return getattr(self, test) is not None
 
     # -- what the kits use ---------------------------------------------------------------------------------------
 
@@ -150,6 +156,8 @@ class IntegrationKit:
     def adapters(self) -> Iterator[tuple[Any, str]]:
         """Every function of the integration that the engine calls, and the patch that holds it."""
         for patch in self.integration.patches:
+            if self.seam not in patch.target:
+                continue
             for holder in (patch, *getattr(patch, "calls", {}).values()):
                 for name, value in vars(holder).items():
                     if inspect.isfunction(value) and not name.startswith("_"):
