@@ -1,0 +1,130 @@
+"""`lighttrace run` before real servers: every worker and every reloaded process is traced, and stops as it would without us."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import lighttrace
+
+PACKAGE_ROOT = str(Path(lighttrace.__file__).resolve().parent.parent)
+DEADLINE_S = 30
+
+WSGI = """
+import os
+def app(environ, start_response):
+    from lighttrace import runtime
+    active = runtime.active()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getpid()} {active.config.service if active else 'untraced'}".encode()]
+"""
+ASGI = """
+import os
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    from lighttrace import runtime
+    active = runtime.active()
+    body = f"{os.getpid()} {active.config.service if active else 'untraced'}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+@contextmanager
+def served(directory: Path, *command: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """The command under `lighttrace run`, with {port} replaced, once it listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("LIGHTTRACE_", "OTEL_", "_LIGHTTRACE_"))}
+    environ.update(LIGHTTRACE_EXPORTER="none", PYTHONPATH=PACKAGE_ROOT)
+    words = [word.format(port=port) for word in command]
+    run = [sys.executable, "-m", "lighttrace", "run", "--service", "served", "--", sys.executable, *words]
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(run, cwd=directory, env=environ, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+        yield process, port
+    finally:
+        process.terminate()
+        try:
+            process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def ask(port: int) -> tuple[int, str]:
+    """Which process answers, and what it is called."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", "/")
+        pid, service = connection.getresponse().read().decode().split()
+        return int(pid), service
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--preload",), ("-k", "gthread")], ids=["sync", "preload", "gthread"])
+def test_workers_of_gunicorn_are_traced(tmp_path: Path, options: tuple[str, ...]) -> None:
+    pytest.importorskip("gunicorn")
+    (tmp_path / "app.py").write_text(WSGI)
+    with served(tmp_path, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:{port}", *options, "app:app") as (process, port):
+        pid, service = ask(port)
+        assert service == "served"
+        assert pid != process.pid  # a worker, and not its master
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--reload",)], ids=["one", "workers", "reload"])
+def test_processes_of_uvicorn_are_traced(tmp_path: Path, options: tuple[str, ...]) -> None:
+    pytest.importorskip("uvicorn")
+    (tmp_path / "app.py").write_text(ASGI)
+    with served(tmp_path, "-m", "uvicorn", "--port", "{port}", "--lifespan", "off", *options, "app:app") as (process, port):
+        pid, service = ask(port)
+        assert service == "served"
+        assert (pid == process.pid) == (not options)
+
+
+@pytest.mark.slow
+def test_process_that_uvicorn_reloads_is_traced(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    application = tmp_path / "app.py"
+    application.write_text(ASGI)
+    command = ("-m", "uvicorn", "--port", "{port}", "--lifespan", "off", "--reload", "app:app")
+    with served(tmp_path, *command) as (_, port):
+        before, _ = ask(port)
+        deadline = time.monotonic() + DEADLINE_S
+        pid, service, touched = before, "", 0.0
+        while pid == before and time.monotonic() < deadline:
+            if time.monotonic() - touched > 2:  # again, since what changes before the reloader's first look is not seen
+                application.write_text(f"{ASGI}# changed at {time.monotonic()}\n")
+                touched = time.monotonic()
+            try:
+                pid, service = ask(port)
+            except OSError:  # between the old one and the new one
+                pass
+            time.sleep(0.05)
+        assert pid != before
+        assert service == "served"
