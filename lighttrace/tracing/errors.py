@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from lighttrace.tracing.span import Span
 
-_MARK = "__lighttrace_span__"
+_MARK = "__lighttrace_trace__"
+_NOTHING: dict[str, Any] = {}
 _site = guard.site("tracing.errors")
 _ERROR = 2
 _STACK_LIMIT = 16_384  # characters of a stack trace that are kept; the innermost frames come last and are the ones kept
@@ -52,7 +53,7 @@ def fail(span: "Span", error: BaseException, message: str | None = None, *, reco
     try:
         if is_control_flow(error):
             return
-        if record and not was_recorded(error):
+        if record and not was_recorded(error, span):
             _record(span, error, None, None, True, message)
         if status and span._status != 1:
             span._attributes.setdefault(semconv.ERROR_TYPE, type_name(error))
@@ -74,9 +75,10 @@ def record(
         _site.failed(ours)
 
 
-def was_recorded(error: BaseException) -> bool:
-    """Whether a span has recorded this very exception already."""
-    return _MARK in getattr(error, "__dict__", ())
+def was_recorded(error: BaseException, span: "Span") -> bool:
+    """Whether a span of the same trace has recorded this very exception already."""
+    # Of the same trace: one exception object may be raised again and again, for every request.
+    return getattr(error, "__dict__", _NOTHING).get(_MARK) == span._trace.trace_id
 
 
 def _record(
@@ -88,7 +90,7 @@ def _record(
     message: str | None,
 ) -> None:
     try:
-        error.__dict__[_MARK] = span._span_id
+        error.__dict__[_MARK] = span._trace.trace_id
     except Exception:
         guard.count("errors.unmarked")  # an exception class with slots: outer spans will record it again
     text = message_of(error) if message is None else message
@@ -108,7 +110,7 @@ def _record(
         if not pipeline.limits.events:
             return
         del rare.events[0]
-    rare.events.append((semconv.EXCEPTION_EVENT, timestamp or time_ns(), kept, dropped))
+    rare.events.append((semconv.EXCEPTION_EVENT, time_ns() if timestamp is None else timestamp, kept, dropped))
     resolver = pipeline.resolver
     if resolver is not None:
         frame = resolver.failing_frame_of(error)

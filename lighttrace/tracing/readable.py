@@ -91,7 +91,9 @@ class ReadableMixin:
         from types import MappingProxyType
 
         me: Any = self
-        merged = {**me._attributes, **me._owner.attributes}
+        # The start of a span looks at values only; a key that is no text becomes it here and in the encoder.
+        merged = {str(key): value for key, value in me._attributes.items() if key != ""}
+        merged.update(me._owner.attributes)
         if me._trace.inherited is not None:
             merged.update(me._trace.inherited.attributes)
         return MappingProxyType(merged)

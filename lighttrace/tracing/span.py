@@ -52,7 +52,7 @@ class LocalTrace:
 class Rare:
     """What few spans have."""
 
-    __slots__ = ("dropped_attributes", "dropped_events", "dropped_links", "events", "links", "message", "seen")
+    __slots__ = ("dropped_attributes", "dropped_events", "dropped_links", "events", "links", "message", "on_error")
 
     def __init__(self) -> None:
         self.events: list[tuple[str, int, dict[str, Any], int]] = []  # name, time, attributes, dropped attributes
@@ -61,6 +61,7 @@ class Rare:
         self.dropped_attributes = 0
         self.dropped_events = 0
         self.dropped_links = 0
+        self.on_error: tuple[bool, bool] | None = None  # where the caller said it: record exceptions, set the status
 
 
 class Span(ReadableMixin):
@@ -155,7 +156,7 @@ class Span(ReadableMixin):
             if not limits.events:
                 return
             del rare.events[0]
-        rare.events.append((str(name), timestamp or time_ns(), kept, dropped))
+        rare.events.append((str(name), time_ns() if timestamp is None else timestamp, kept, dropped))
 
     def add_link(self, context: SpanContext | None, attributes: "Mapping[str, Any] | None" = None) -> None:
         """Point at another span, in this trace or another, that this one has to do with."""
@@ -228,7 +229,11 @@ class Span(ReadableMixin):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is not None and not self._end:
-            errors.fail(self, error)
+            told = self._rare.on_error if self._rare is not None else None
+            if told is None:
+                errors.fail(self, error)
+            else:
+                errors.fail(self, error, record=told[0], status=told[1])
         self.end()
 
     # -- beyond the API -----------------------------------------------------------------------------------------

@@ -274,7 +274,9 @@ class Tracer(ApiTracer):
         else:
             mine, dropped = self.pipeline.limits.clean(attributes, self.pipeline.limits.attributes)
             plain = False
-        extras = Extras(links, start_time, dropped) if links or dropped or start_time is not None else None
+        extras = None
+        if links or dropped or start_time is not None or not record_exception or not set_status_on_exception:
+            extras = Extras(links, start_time, dropped, record_exception, set_status_on_exception)
         return self.start(name if type(name) is str else str(name), kind, mine, context, None, plain, extras)
 
     def start_as_current_span(  # type: ignore[override]  # the API's own is typed as a generator-made context manager
@@ -317,12 +319,21 @@ class Tracer(ApiTracer):
 class Extras:
     """What few spans are started with; on the span before a processor is told of it."""
 
-    __slots__ = ("dropped", "links", "start_time")
+    __slots__ = ("dropped", "links", "record_exception", "set_status", "start_time")
 
-    def __init__(self, links: "Sequence[Link] | None", start_time: int | None, dropped: int) -> None:
+    def __init__(
+        self,
+        links: "Sequence[Link] | None",
+        start_time: int | None,
+        dropped: int,
+        record_exception: bool = True,
+        set_status: bool = True,
+    ) -> None:
         self.links = links or ()
         self.start_time = start_time
         self.dropped = dropped
+        self.record_exception = record_exception
+        self.set_status = set_status
 
     def apply(self, span: Span) -> None:
         """Put them on the span."""
@@ -330,6 +341,8 @@ class Extras:
             span._start = self.start_time
         if self.dropped:
             span.rare().dropped_attributes += self.dropped
+        if not (self.record_exception and self.set_status):
+            span.rare().on_error = self.record_exception, self.set_status
         for link in self.links:
             span.add_link(link.context, link.attributes)
 
