@@ -41,15 +41,16 @@ class Scenario(NamedTuple):
     stopped: list[str] = []  # noqa: RUF012 - never changed
 
     def mistakes(self, verdict: dict[str, Any]) -> list[str]:
-        """How a verdict differs from what is known.
+        """How a verdict differs from what is known. `code` need only begin so; `queries` is how often one was repeated.
 
         >>> Scenario("n", "t", {}, 200, [], {"kind": "none", "team": None}).mistakes({"kind": "error", "team": "web"})
         ["kind is 'error' and should be 'none'", "team is 'web' and should be None"]
         """
+        found = {**verdict, "queries": (verdict.get("n_plus_one") or {}).get("count")}
         return [
-            f"{key} is {verdict.get(key)!r} and should be {known!r}"
+            f"{key} is {found.get(key)!r} and should be {known!r}"
             for key, known in self.verdict.items()
-            if (not str(verdict.get(key)).startswith(known) if key == "code" else verdict.get(key) != known)
+            if (not str(found.get(key)).startswith(known) if key == "code" else found.get(key) != known)
         ]
 
 
