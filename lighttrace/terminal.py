@@ -133,7 +133,7 @@ def _lines(lead: str, row: Row, folded: str, begin: int, length: int, left: int,
         f"{paint(_BOLD, '  ◀ here') if row.guilty and row.note is not None else ''}"
     )
     lines = [line.rstrip()]
-    pad = " " * len(lead) + "  "
+    pad = lead.replace("├─", "│ ").replace("└─", "  ") + "  "
     if row.error:
         lines.append(pad + paint(_RED, "✗ " + _one_line(row.error)))
     if row.note:

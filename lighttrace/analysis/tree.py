@@ -70,13 +70,16 @@ class Tree:
             self.evidence_missing.append("some spans name each other as parents")
 
     def _skew(self) -> int:
-        """How far clocks seem apart: the farthest that a server's span lies outside its client's."""
+        """How far clocks seem apart: the farthest that a server begins before its client, or only after it had its answer.
+
+        A server that ends late proves nothing: it may go on after its last byte.
+        """
         worst = 0
         for span in self.spans.values():
             parent = self.parent.get(span.span_id)
             if parent is None or parent.kind != "client" or span.kind != "server" or span.duration_ns > parent.duration_ns:
                 continue
-            worst = max(worst, parent.start_ns - span.start_ns, span.end_ns - parent.end_ns)
+            worst = max(worst, parent.start_ns - span.start_ns, span.start_ns - parent.end_ns)
         return worst if worst > SKEW_NS else 0
 
     def below(self, span: SpanRecord) -> list[SpanRecord]:

@@ -85,10 +85,23 @@ class FactoryPatch(Patch):
             def cursor(self: Any, factory: Any = default) -> Any:
                 return wanted.cursor(self, patch.traced_cursor(factory))  # type: ignore[attr-defined]  # a driver's connection has it
 
-            made = type(wanted.__name__, (wanted,), {"cursor": cursor, "__module__": wanted.__module__, "__doc__": wanted.__doc__})
+            space: dict[str, Any] = {"cursor": cursor, "__module__": wanted.__module__, "__doc__": wanted.__doc__}
+            for name in self.calls:
+                # A shortcut of the driver's own makes its cursor in C, past our `cursor`; one of the user's is left alone.
+                if hasattr(base, name) and getattr(wanted, name) is getattr(base, name):
+                    space[name] = disguise(self._shortcut(base, default, name), getattr(base, name))
+            made = type(wanted.__name__, (wanted,), space)
             made.__qualname__ = wanted.__qualname__
             self._connections[wanted] = made
         return made
+
+    def _shortcut(self, base: Any, default: type, name: str) -> Any:
+        """`Connection.execute` and its like: make a cursor, call its method, give the cursor back (PEP 249, optional extensions)."""
+
+        def shortcut(connection: Any, *args: Any, **kwargs: Any) -> Any:
+            return getattr(base.cursor(connection, self.traced_cursor(default)), name)(*args, **kwargs)
+
+        return shortcut
 
     def traced_cursor(self, factory: Any) -> Any:
         """A subclass of the cursor class that the program asked for; the factory itself if it is no class of the driver's."""

@@ -33,7 +33,7 @@ INTEGRATION = Integration(
     name="sqlite3",
     requires="sqlite3",
     patches=(
+        # `sqlite3.dbapi2.connect` is the same function, and is replaced with it.
         FactoryPatch("sqlite3:connect", lambda: Connection, lambda: Cursor, CALLS, read_database, read_code),
-        FactoryPatch("sqlite3.dbapi2:connect", lambda: Connection, lambda: Cursor, CALLS, read_database, read_code),
     ),
 )
