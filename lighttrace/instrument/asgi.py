@@ -1,6 +1,6 @@
 """ASGI applications as servers (ASGI specification 3.0, HTTP). Websockets and lifespan pass untouched."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lighttrace import semconv
@@ -22,8 +22,10 @@ _agents: Bounded = Bounded(1024)
 class AsgiPatch(Patch):
     """Trace the requests of an ASGI application: the target is its `__call__`, with (self, scope, receive, send)."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, prepare: Callable[[Any, dict[str, Any]], object] | None = None) -> None:
+        """`prepare` is given the application and the scope before anything is read from it."""
         super().__init__(target)
+        self.prepare = prepare
         self.scope = Scope("", covers=False)
 
     def bind(self, integration: str) -> None:
@@ -34,7 +36,7 @@ class AsgiPatch(Patch):
         site = self.site
 
         async def wrapper(self_: Any, scope: Any, receive: Any, send: Any) -> Any:
-            call = self._begin(scope) if site.enabled and scope.get("type") == "http" else None
+            call = self._begin(self_, scope) if site.enabled and scope.get("type") == "http" else None
             if call is None:
                 return await original(self_, scope, receive, send)
             response = Response(call, send)
@@ -51,8 +53,10 @@ class AsgiPatch(Patch):
 
         return disguise(wrapper, original)
 
-    def _begin(self, scope: dict[str, Any]) -> ServerCall | None:
+    def _begin(self, application: Any, scope: dict[str, Any]) -> ServerCall | None:
         try:
+            if self.prepare is not None:
+                self.prepare(application, scope)
             get = scope.get
             path = get("path") or "/"
             if state.exclude is not None and excluded(path):
@@ -100,6 +104,9 @@ class AsgiPatch(Patch):
             call = start(self.scope, self.site, method, attributes, context, found)
             if call is not None:
                 scope[CALL] = call
+                root = get("root_path")
+                if root:
+                    call.prefix = root.rstrip("/")
                 if state.server_request_headers:
                     capture(call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(scope["headers"]))
             return call

@@ -84,9 +84,18 @@ class ServerCall:
         """The application raised: the server will answer 500, or hang up."""
         span = self.span
         if type(span) is Span and not span._end:
-            errors.fail(span, error)
+            # The framework may have told us already, of an exception that bears no mark.
+            errors.fail(span, error, record=not (span._status == ERROR and _recorded(span, error)))
             if not self.status and span._status == ERROR:
                 self.status = 500
+
+
+def _recorded(span: Span, error: BaseException) -> bool:
+    if span._rare is None or not span._rare.events:
+        return False
+    _, _, event, _ = span._rare.events[-1]
+    same = event.get(semconv.EXCEPTION_TYPE), event.get(semconv.EXCEPTION_MESSAGE)
+    return same == (errors.type_name(error), errors.message_of(error))
 
 
 _routes: Bounded = Bounded(4096)

@@ -95,6 +95,8 @@ class WsgiPatch(Patch):
             call = start(self.scope, self.site, method, attributes, context, found)
             if call is not None:
                 environ[CALL] = call
+                if root:
+                    call.prefix = root.rstrip("/")
                 if state.server_request_headers:
                     capture(call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(environ))
             return call

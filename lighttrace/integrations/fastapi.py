@@ -1,12 +1,29 @@
-"""Trace the requests that a FastAPI application answers; its nested routers and mounts are Starlette's."""
+"""Trace the requests that a FastAPI application answers; its mounts are Starlette's."""
+
+import sys
 
 from lighttrace.instrument import AsgiPatch, Integration, RoutePatch
+
+
+def prepare(app, scope):
+    if app.root_path:
+        scope["root_path"] = app.root_path  # as FastAPI does in its first line
+    # From 0.165 on FastAPI makes a span of its own for each request. It leaves alone a request whose scope has this key:
+    # unless the program gave it providers of its own, or has metrics or logs for it to write.
+    own = getattr(app, "_telemetry", None)
+    if own is None or any(own.get(kind) for kind in ("tracer_provider", "meter_provider", "logger_provider")):
+        return
+    if sys.modules["opentelemetry.metrics._internal"]._METER_PROVIDER is None:
+        if sys.modules["opentelemetry._logs._internal"]._LOGGER_PROVIDER is None:
+            scope.setdefault("fastapi.telemetry", None)
 
 
 def read_route(route, scope, *args):
     # From 0.13x on, a router that is included keeps its routes, and the scope says under which prefix one was reached.
     context = scope.get("fastapi", {}).get("effective_route_context")
-    return scope, getattr(context, "path_format", None) or route.path_format, route.endpoint
+    if context is None or context.original_route is not route:
+        return scope, route.path_format, route.endpoint
+    return scope, context.path_format, route.endpoint
 
 
 INTEGRATION = Integration(
@@ -14,7 +31,7 @@ INTEGRATION = Integration(
     requires="fastapi>=0.100",
     patches=(
         # Its own __call__ as well as Starlette's, which it calls: the outer one has the request.
-        AsgiPatch("fastapi:FastAPI.__call__"),
+        AsgiPatch("fastapi:FastAPI.__call__", prepare),
         RoutePatch("fastapi.routing:APIRoute.handle", read_route),
     ),
 )

@@ -12,10 +12,10 @@ def read_route(app, *args):
     return request.environ, rule.rule, app.view_functions.get(rule.endpoint)
 
 
-def read_failure(app, error, *args):
+def read_failure(app, *args):
     from flask import request
 
-    return request.environ, error
+    return request.environ, args[-1]
 
 
 INTEGRATION = Integration(

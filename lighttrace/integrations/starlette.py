@@ -4,7 +4,7 @@ from lighttrace.instrument import AsgiPatch, Integration, MountPatch, RoutePatch
 
 
 def read_route(route, scope, *args):
-    return scope, route.path, route.endpoint
+    return scope, route.path_format, route.endpoint
 
 
 def read_mount(mount, scope, *args):

@@ -12,6 +12,7 @@ lists it with its reason at the end of the run.
 """
 
 from lighttrace.testing.kits.http_client import HttpClientKit
+from lighttrace.testing.kits.http_server import HttpServerKit
 from lighttrace.testing.kits.integration import IntegrationKit
 
 __all__ = ["DatabaseKit", "HttpClientKit", "HttpServerKit", "IntegrationKit"]

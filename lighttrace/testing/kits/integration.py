@@ -165,7 +165,7 @@ class IntegrationKit:
 
     @functools.cached_property
     def _untraced(self) -> dict[str, Outcome]:
-        with self.disabled():
+        with self.disabled(), self.tracing():
             return {name: observe(operation) for name, operation in self.operations().items()}
 
     def assert_host_notices_nothing(self) -> None:
@@ -211,7 +211,7 @@ class IntegrationKit:
 
     def test_broken_resolver_never_breaks_the_host(self) -> None:
         with self.tracing(contained=True) as spans:
-            engine.state.resolver = spans.provider.pipeline.resolver = spans.provider.pipeline.rules = BrokenObject()
+            engine.state.resolver = spans.provider.pipeline.resolver = BrokenObject()
             try:
                 self.assert_host_notices_nothing()
             finally:
