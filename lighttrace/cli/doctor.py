@@ -38,7 +38,11 @@ def run(options: argparse.Namespace) -> int:
     """Look at everything, print it, and give 1 if something is broken, else 0."""
     # Standing in for the program, so what is looked for starts in the current directory and not at this command's file.
     vars(sys.modules["__main__"]).pop("__file__", None)
-    findings = examine(network=not options.no_network)
+    try:
+        findings = examine(network=not options.no_network)
+    except ImportError as error:
+        print(f"BROKEN: {error}. This installation is not complete: pip install --force-reinstall lighttrace", file=sys.stderr)
+        return 1
     if options.json:
         json.dump(findings, sys.stdout, indent=2, default=str)
         print()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,6 +71,25 @@ def test_every_verdict_is_the_known_one(tmp_path: Path) -> None:
     assert [len(trace) for trace in traces] == [line["spans"] for line in lines]
     assert all(span.team for trace in traces for span in trace)
     assert not left_behind(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_demo_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lighttrace", "demo", "--database", "sqlite"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("They are up"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+        assert process.wait(30) == 130
+    assert not left_behind(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def left_behind(directory: str) -> list[str]:
