@@ -98,7 +98,7 @@ class DbPatch(Patch):
             parent = context.get(SPAN_KEY)
             if type(parent) is Span and parent._tracer.covers and parent._kind is CLIENT and not parent._end:
                 return None
-            if len(context) > 1 and context.get(SUPPRESS_KEY):
+            if (len(context) > 1 or parent is None) and context.get(SUPPRESS_KEY):
                 return None
             tracer = self.scope.find()
             if tracer is None:

@@ -110,7 +110,7 @@ class HttpClientPatch(Patch):
                 if not parent._end:
                     return None  # a library under another one: the outer call has its span
                 previous = context.get(CALL_KEY)
-            if len(context) > 1 and (context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY)):
+            if (len(context) > 1 or parent is None) and (context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY)):
                 return None
             tracer = self.scope.find()
             if tracer is None:

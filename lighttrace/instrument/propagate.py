@@ -65,7 +65,7 @@ def inject(span: Span | UnsampledSpan, context: Context, headers: MutableMapping
     if trace.state:
         headers[TRACESTATE] = trace.state.to_header()
         added = (TRACEPARENT, TRACESTATE)
-    if (internal or len(context) > 1) and BAGGAGE not in headers:
+    if (internal or len(context) > 1 or SPAN_KEY not in context) and BAGGAGE not in headers:
         text = outgoing_baggage(span, context, internal)
         if text:
             headers[BAGGAGE] = text
@@ -84,7 +84,7 @@ def withdraw(headers: MutableMapping[str, str], added: tuple[str, ...]) -> None:
 
 def outgoing_baggage(span: Span | UnsampledSpan, context: Context, internal: bool) -> str:
     """The baggage header: what the program put into its baggage, and, among ourselves, who calls."""
-    theirs = baggage.get_all(context) if len(context) > 1 else {}
+    theirs = baggage.get_all(context) if len(context) > 1 or SPAN_KEY not in context else {}
     if not internal:
         kept = {name: value for name, value in theirs.items() if name not in baggage.OURS}
         return baggage.format(kept) if kept else ""

@@ -103,7 +103,7 @@ class Tracer(ApiTracer):
             ruled = pipeline.rules.team_for_span(name, attributes.get("http.route"), None, None)
             if ruled is not None:
                 who = owner(*ruled)
-        if len(context) > 1:
+        if len(context) > 1 or parent is None:
             who = context.get(TEAM_KEY, who)
         if pipeline.native is None:
             return self._ask(name, kind, attributes, plain, context, trace, parent_id, who, extras)

@@ -135,25 +135,21 @@ def test_a_value_becomes_its_nearest_form(value: Any, expected: Any) -> None:
     check(got)
 
 
-def check_numpy() -> None:
-    import numpy
-
-    for value, expected in [
-        (numpy.float64(1.5), 1.5),
-        (numpy.float32(1.5), 1.5),
-        (numpy.int64(3), 3),
-        (numpy.bool_(True), True),
-        (numpy.str_("a"), "a"),
-        (numpy.array([1, 2]), (1, 2)),
-    ]:
-        got = exportable(value)
-        assert (got, type(got)) == (expected, type(expected))
-
-
 if find_spec("numpy") is not None:  # what it looks like from outside is tested above in any case
 
     def test_numpy_values_become_pythons() -> None:
-        check_numpy()
+        import numpy as np
+
+        for value, expected in [
+            (np.float64(1.5), 1.5),
+            (np.float32(1.5), 1.5),
+            (np.int64(3), 3),
+            (np.bool_(True), True),
+            (np.str_("a"), "a"),
+            (np.array([1, 2]), (1, 2)),
+        ]:
+            got = exportable(value)
+            assert (got, type(got)) == (expected, type(expected))
 
 
 def test_what_cannot_even_be_printed_becomes_the_name_of_its_type() -> None:
