@@ -16,6 +16,7 @@ from lighttrace import guard
 from lighttrace._version import __version__
 from lighttrace.export.encoder import encode_spans
 from lighttrace.export.queue import ARRIVED, Outcome
+from lighttrace.export.wire import Answer, BadAnswer, HungUp, exchange
 
 if TYPE_CHECKING:
     from lighttrace.config import ExporterSettings
@@ -52,6 +53,8 @@ class HttpExporter:
         if settings.compression == "gzip":
             self._headers["Content-Encoding"] = "gzip"
         self._connection: http.client.HTTPConnection | None = None
+        self._proxied = False
+        self._head = b""  # of every request on that connection, up to the length of its body
         self._pid = os.getpid()
 
     def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> bytes:
@@ -77,12 +80,10 @@ class HttpExporter:
     def _post(self, payload: bytes, timeout: float) -> Outcome | None:
         try:
             connection = self._connect(timeout)
-            connection.request("POST", self._target(), payload, self._headers)
-            response = connection.getresponse()
-            body = response.read(1 << 20)
-            if response.will_close:
+            answer = exchange(connection.sock, self._head + b"Content-Length: %d\r\n\r\n" % len(payload), payload)
+            if not answer.keep:
                 self.close()
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+        except HungUp:
             self.close()
             return None
         except TimeoutError:
@@ -91,21 +92,21 @@ class HttpExporter:
         except ssl.SSLError as error:
             self.close()
             return Outcome(f"tls: {self._where()}: {error.reason or error}; see OTEL_EXPORTER_OTLP_CERTIFICATE", retry=False)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, BadAnswer) as error:
             self.close()
             return Outcome(f"connection: {self._where()}: {error or type(error).__name__}", retry=True)
-        return self._read(response, body)
+        return self._read(answer)
 
-    def _read(self, response: http.client.HTTPResponse, body: bytes) -> Outcome:
-        status = response.status
+    def _read(self, answer: Answer) -> Outcome:
+        status, body = answer.status, answer.body
         if 200 <= status < 300:
             return self._read_partial(body) if body and body != b"{}" else ARRIVED
         if 300 <= status < 400:
-            where = response.getheader("Location") or "elsewhere"
+            where = answer.headers.get("location") or "elsewhere"
             return Outcome(f"redirected: {self._where()} answers {status} to {where}; put that into OTEL_EXPORTER_OTLP_ENDPOINT")
         said = body[:200].decode("utf-8", "replace").strip()
-        reason = f"status_{status}: {self._where()} answers {status} {response.reason}{': ' + said if said.isprintable() and said else ''}"
-        return Outcome(reason, retry=status in _RETRYABLE, retry_after=_retry_after(response.getheader("Retry-After")))
+        reason = f"status_{status}: {self._where()} answers {status} {answer.reason}{': ' + said if said.isprintable() and said else ''}"
+        return Outcome(reason, retry=status in _RETRYABLE, retry_after=_retry_after(answer.headers.get("retry-after")))
 
     def _read_partial(self, body: bytes) -> Outcome:
         """The backend took the batch; it may have refused some of it."""
@@ -137,6 +138,13 @@ class HttpExporter:
             sock = connection.sock
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connection = connection
+            host = f"[{self._host}]" if ":" in self._host else self._host
+            usual = self._port == (443 if self._secure else 80)
+            authority = host if usual else f"{host}:{self._port}"
+            # A plain proxy is told the whole address; through a tunnel or without one, the path is enough.
+            target = f"http://{authority}{self._path}" if self._proxied else self._path
+            fields = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
+            self._head = f"POST {target} HTTP/1.1\r\nHost: {authority}\r\n{fields}".encode("latin-1", "replace")
         elif connection.sock is not None:
             connection.sock.settimeout(timeout)
         return connection
@@ -144,6 +152,7 @@ class HttpExporter:
     def _open(self, timeout: float) -> http.client.HTTPConnection:
         context = self._tls() if self._secure else None
         proxy = None
+        self._proxied = False
         if not proxy_bypass_environment(self._host):
             proxy = getproxies_environment().get("https" if self._secure else "http")
         if proxy:
@@ -153,14 +162,11 @@ class HttpExporter:
                 tunnel = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
                 tunnel.set_tunnel(self._host, self._port)
                 return tunnel
+            self._proxied = True
             return http.client.HTTPConnection(host, port, timeout=timeout)
         if context is not None:
             return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=context)
         return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
-
-    def _target(self) -> str:
-        proxied = not self._secure and getproxies_environment().get("http") and not proxy_bypass_environment(self._host)
-        return f"http://{self._host}:{self._port}{self._path}" if proxied else self._path
 
     def _tls(self) -> ssl.SSLContext:
         settings = self.settings
