@@ -1,20 +1,20 @@
 """Trace the requests that a Flask application answers."""
 
+from flask import request
+
 from lighttrace.instrument import FailurePatch, Integration, RoutePatch, WsgiPatch
 
 
 def read_route(app, *args):
-    from flask import request
-
-    rule = request.url_rule
+    # The object behind the proxy, once: each look through the proxy costs as much as making a span.
+    current = request._get_current_object()
+    rule = current.url_rule
     if rule is None:
-        return request.environ, None, None
-    return request.environ, rule.rule, app.view_functions.get(rule.endpoint)
+        return current.environ, None, None
+    return current.environ, rule.rule, app.view_functions.get(rule.endpoint)
 
 
 def read_failure(app, *args):
-    from flask import request
-
     return request.environ, args[-1]
 
 
