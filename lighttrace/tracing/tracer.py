@@ -208,7 +208,10 @@ class Tracer(ApiTracer):
             trace = LocalTrace(trace.trace_id, flags, state, remote)
             trace.inherited = inherited
         if not recording:
-            return UnsampledSpan(trace, who)
+            unsampled = UnsampledSpan(trace, who)
+            if pipeline.id_generator is not None:
+                unsampled._id = pipeline.id_generator.generate_span_id()
+            return unsampled
         tracer = self if sampled else self._recorder()
         span = _new_span(Span)
         span._open = True
