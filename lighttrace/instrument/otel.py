@@ -229,18 +229,26 @@ def _exports_the_same(processor: Any) -> bool:
         return False
     if not type(exporter).__module__.startswith("opentelemetry.exporter.otlp."):
         return False
-    headers = getattr(exporter, "_headers", None) or {}
+    # Private (read in 1.27 to 1.45), and not the same in all versions: where it cannot be told, the exporter is kept, because
+    # sending twice is better than not at all.
+    headers = getattr(exporter, "_headers", None) or getattr(getattr(exporter, "_client", None), "_headers", None)
+    if headers is None and not hasattr(exporter, "_headers"):
+        return False
     have = {str(key).lower(): value for key, value in config.otlp.headers.items()}
-    for key, value in headers.items() if isinstance(headers, Mapping) else headers:
-        if key.lower() != "user-agent" and have.get(key.lower()) != value:
+    for key, value in headers.items() if isinstance(headers, Mapping) else headers or ():
+        if key.lower() not in _OF_THE_FORMAT and have.get(key.lower()) != value:
             return False  # it can do what ours cannot: it may have a token
     return _place(str(exporter._endpoint)) == _place(config.otlp.endpoint)
 
 
-def _place(endpoint: str) -> tuple[str | None, int | None]:
+_OF_THE_FORMAT = ("user-agent", "content-type", "content-encoding")
+
+
+def _place(endpoint: str) -> tuple[str | None, int | None, str]:
     parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
     host = "localhost" if parts.hostname in ("127.0.0.1", "::1") else parts.hostname
-    return host, 4318 if parts.port == 4317 else parts.port  # a collector's two ports, gRPC and HTTP
+    # A collector's two ports, gRPC and HTTP, are one place.
+    return host, 4318 if parts.port == 4317 else parts.port, parts.path.removesuffix("/v1/traces").rstrip("/")
 
 
 def _take_sampler(theirs: Any) -> None:

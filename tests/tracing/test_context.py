@@ -6,7 +6,8 @@ import threading
 from typing import Any
 
 import pytest
-from opentelemetry import baggage, context as otel_context
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
 from opentelemetry import trace as otel
 from opentelemetry.trace import SpanKind
 
