@@ -7,6 +7,7 @@ exception. The host gets its own arguments, and its result or exception goes on 
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,13 +29,20 @@ def around(original: Callable[..., Any], begin: Begin, finish: Finish, fail: Fai
     return disguise(wrapper, original)
 
 
+# From 3.14 on annotations are evaluated when they are asked for, and may not be for the asking yet.
+_ANNOTATIONS = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
+_LOOKS = ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__", _ANNOTATIONS)
+
+
 def disguise(wrapper: Any, original: Any) -> Any:
     """Make a wrapper look like what it wraps: name, module, documentation, signature, annotations and attributes."""
-    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__", "__type_params__"):
+    for name in _LOOKS:
         try:
             setattr(wrapper, name, getattr(original, name))
         except (AttributeError, TypeError):
             continue
+    if not hasattr(original, _ANNOTATIONS):  # a function of C
+        wrapper.__annotations__ = {}
     wrapper.__dict__.update(getattr(original, "__dict__", {}))
     wrapper.__wrapped__ = original
     return wrapper
@@ -92,17 +100,87 @@ def _around_async_generator(original: Any, begin: Begin, finish: Finish, fail: F
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = begin(args, kwargs)
         generator = original(*args, **kwargs)
-        if call is None:
-            async for item in generator:
-                yield item
-            return
         try:
-            async for item in generator:
-                yield item
+            item = await generator.__anext__()
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    await generator.aclose()
+                    raise
+                except BaseException as thrown:
+                    item = await generator.athrow(thrown)
+                else:
+                    item = await generator.asend(sent)
+        except StopAsyncIteration:
+            if call is not None:
+                finish(call, None)
         except BaseException as error:
-            fail(call, error)
-            await generator.aclose()
+            if call is not None:
+                fail(call, error)
             raise
-        finish(call, None)
 
     return wrapper
+
+
+def around_block(original: Any, begin: Begin, finish: Finish, fail: Fail) -> Any:
+    """`original`, which gives a context manager, with the three put around the block that it manages."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        manager = original(*args, **kwargs)
+        return Block(manager, lambda: begin(args, kwargs), finish, fail)
+
+    return disguise(wrapper, original)
+
+
+class Block:
+    """A context manager, sync or async, that tells when it is entered and left."""
+
+    def __init__(self, manager: Any, begin: Callable[[], Any], finish: Finish, fail: Fail) -> None:
+        self._manager = manager
+        self._begin = begin
+        self._finish = finish
+        self._fail = fail
+        self._call: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)
+
+    def _tell(self, error: BaseException | None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            self._finish(call, None) if error is None else self._fail(call, error)
+
+    def __enter__(self) -> Any:
+        self._call = self._begin()
+        try:
+            return self._manager.__enter__()
+        except BaseException as error:
+            self._tell(error)
+            raise
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> Any:
+        try:
+            result = self._manager.__exit__(kind, error, traceback)
+        except BaseException as raised:
+            self._tell(raised)
+            raise
+        self._tell(error)
+        return result
+
+    async def __aenter__(self) -> Any:
+        self._call = self._begin()
+        try:
+            return await self._manager.__aenter__()
+        except BaseException as error:
+            self._tell(error)
+            raise
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> Any:
+        try:
+            result = await self._manager.__aexit__(kind, error, traceback)
+        except BaseException as raised:
+            self._tell(raised)
+            raise
+        self._tell(error)
+        return result

@@ -2,11 +2,11 @@
 
 An adapter says how a driver spells a call:
 
-    DbPatch("psycopg:Cursor.execute", read_call=lambda cursor, query, params=None, **_: (cursor.connection, query, params is not None, None))
+    DbPatch("psycopg:Cursor.execute", read_call=lambda cursor, query, params=None, **_: (cursor.connection, query, params, None))
 
 `read_call` has the signature of what it stands before and gives four things: the connection (or whatever identifies the
-database), the statement (text, bytes, or an object with `as_string`), whether its parameters travel beside it, and the
-sets of parameters of a batch (None where it is none). It may give None for "no call of ours".
+database), the statement (text, bytes, or an object with `as_string`), the parameters that travel beside it (or True, or
+None), and the sets of parameters of a batch (None where it is none). It may give None for "no call of ours".
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
 from lighttrace.instrument import hosts, sql
-from lighttrace.instrument.call import around
+from lighttrace.instrument.call import around, around_block
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.http_client import scope_of
 from lighttrace.instrument.patching import Patch
@@ -25,7 +25,8 @@ from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_KEY, current
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 
 CLIENT = SpanKind.CLIENT
-Call = tuple[Any, Any, bool, Any]
+Call = tuple[Any, Any, Any, Any]
+_CONTAINERS = frozenset((tuple, list, dict))
 
 
 class Database(NamedTuple):
@@ -75,8 +76,12 @@ class DbPatch(Patch):
         read_call: Callable[..., Call | None],
         read_database: Callable[[Any], Database],
         read_code: Callable[[BaseException], str | None] | None = None,
+        *,
+        block: bool = False,
     ) -> None:
+        """`block` says that the target gives a context manager, and the call lasts as long as that."""
         super().__init__(target)
+        self.block = block
         self.read_call = read_call
         self.read_database = read_database
         self.read_code = read_code
@@ -87,7 +92,7 @@ class DbPatch(Patch):
         self.scope = scope_of(integration)
 
     def wrap(self, original: Any) -> Any:
-        return around(original, self._begin, self._finish, self._fail)
+        return (around_block if self.block else around)(original, self._begin, self._finish, self._fail)
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Span | UnsampledSpan | None:
         site = self.site
@@ -107,12 +112,16 @@ class DbPatch(Patch):
             if call is None:
                 return None
             connection, statement, beside, batch = call
+            if type(beside) in _CONTAINERS:  # not `bool()` of any object: an array has none
+                beside = len(beside) > 0
             facts = facts_of(connection, self.read_database)
             if type(statement) is not str:
+                if hasattr(statement, "as_string"):
+                    beside = None  # composed: values may have been put in beside those that travel on their own
                 statement = text_of(statement, connection)
-            known = (facts.parameterised if beside else facts.bare).get(statement)
+            known = (facts.bare if beside is None or beside is False else facts.parameterised).get(statement)
             if known is None:
-                known = self._describe(facts, statement, beside)
+                known = self._describe(facts, statement, beside is not None and beside is not False)
             name, attributes = known
             attributes = attributes.copy()
             if batch is not None:

@@ -5,11 +5,13 @@ Such types cannot be changed, but a driver that lets its users bring subclasses 
 `Connection.backup`, blobs, pickling errors and all the rest stay what they were.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from lighttrace.instrument.call import disguise
 from lighttrace.instrument.db import Call, Database, DbPatch
+from lighttrace.instrument.engine import Bounded
 from lighttrace.instrument.patching import Patch
 
 
@@ -34,8 +36,8 @@ class FactoryPatch(Patch):
         self.cursor = cursor
         self.position = factory_position
         self.calls = {name: DbPatch(f"{target}.{name}", read, read_database, read_code) for name, read in methods.items()}
-        self._connections: dict[type, type] = {}
-        self._cursors: dict[type, type] = {}
+        self._connections: dict[type, type] = Bounded(256)
+        self._cursors: dict[type, type] = Bounded(256)
 
     def bind(self, integration: str) -> None:
         super().bind(integration)
@@ -74,51 +76,77 @@ class FactoryPatch(Patch):
         return disguise(connect, original)
 
     def _traced_connection(self, wanted: Any) -> type | None:
-        """A subclass of the class that the program asked for, whose cursors are traced; None if it is no class of the driver's."""
+        """The class of connection that the program asked for, traced; None if it is no class of the driver's."""
         base = self.connection()
         if not (isinstance(wanted, type) and issubclass(wanted, base)):
             return None
-        made = self._connections.get(wanted)
-        if made is None:
-            patch, default = self, self.cursor()
+        return self._connections.get(wanted) or _insert(wanted, base, self._connections, self._connection_space)
 
-            def cursor(self: Any, factory: Any = default) -> Any:
-                return wanted.cursor(self, patch.traced_cursor(factory))  # type: ignore[attr-defined]  # a driver's connection has it
+    def _connection_space(self, base: Any) -> dict[str, Any]:
+        patch, default = self, self.cursor()
 
-            space: dict[str, Any] = {"cursor": cursor, "__module__": wanted.__module__, "__doc__": wanted.__doc__}
-            for name in self.calls:
-                # A shortcut of the driver's own makes its cursor in C, past our `cursor`; one of the user's is left alone.
-                if hasattr(base, name) and getattr(wanted, name) is getattr(base, name):
-                    space[name] = disguise(self._shortcut(base, default, name), getattr(base, name))
-            made = type(wanted.__name__, (wanted,), space)
-            made.__qualname__ = wanted.__qualname__
-            self._connections[wanted] = made
-        return made
+        def cursor(self: Any, factory: Any = default) -> Any:
+            return base.cursor(self, patch.traced_cursor(factory))
+
+        space: dict[str, Any] = {"cursor": disguise(cursor, base.cursor)}
+        for name in self.calls:
+            if hasattr(base, name):
+                space[name] = disguise(self._shortcut(base, default, name), getattr(base, name))
+        return space
 
     def _shortcut(self, base: Any, default: type, name: str) -> Any:
         """`Connection.execute` and its like: make a cursor, call its method, give the cursor back (PEP 249, optional extensions)."""
+        if PAST_OVERRIDES:
 
-        def shortcut(connection: Any, *args: Any, **kwargs: Any) -> Any:
-            return getattr(base.cursor(connection, self.traced_cursor(default)), name)(*args, **kwargs)
+            def shortcut(connection: Any, *args: Any, **kwargs: Any) -> Any:
+                return getattr(base.cursor(connection, self.traced_cursor(default)), name)(*args, **kwargs)
+
+        else:
+
+            def shortcut(connection: Any, *args: Any, **kwargs: Any) -> Any:
+                return getattr(connection.cursor(), name)(*args, **kwargs)
 
         return shortcut
 
     def traced_cursor(self, factory: Any) -> Any:
-        """A subclass of the cursor class that the program asked for; the factory itself if it is no class of the driver's."""
+        """The class of cursor that the program asked for, traced; the factory itself if it is no class of the driver's."""
         if not self.site.enabled:
             return factory
         made = self._cursors.get(factory) if isinstance(factory, type) else None
         if made is None:
             try:
-                if not (isinstance(factory, type) and issubclass(factory, self.cursor())):
+                base = self.cursor()
+                if not (isinstance(factory, type) and issubclass(factory, base)):
                     return factory
-                space: dict[str, Any] = {"__module__": factory.__module__, "__doc__": factory.__doc__}
-                for name, call in self.calls.items():
-                    space[name] = call.wrap(getattr(factory, name))
-                made = type(factory.__name__, (factory,), space)
-                made.__qualname__ = factory.__qualname__
-                self._cursors[factory] = made
+                made = _insert(factory, base, self._cursors, self._cursor_space)
             except Exception as error:
                 self.site.failed(error)
                 return factory
         return made
+
+    def _cursor_space(self, base: Any) -> dict[str, Any]:
+        return {name: call.wrap(getattr(base, name)) for name, call in self.calls.items()}
+
+
+PAST_OVERRIDES = sys.version_info >= (3, 11)
+"""Whether a connection's shortcuts make their cursor in C, past a subclass's own `cursor`; before, they called it."""
+
+
+def _insert(wanted: type, base: type, known: dict[type, type], make_space: Callable[[Any], dict[str, Any]]) -> type:
+    """A subclass of `wanted` in which ours stands just above the driver's `base`: a user's own methods are called as ever, with
+    the arguments they have, and find us where they call `super()`."""
+    ours = known.get(base)
+    if ours is None:
+        ours = known[base] = _like(base, (base,), make_space(base))
+    if issubclass(wanted, ours):  # `base` itself is not; a class that we made may come back to us
+        made = wanted
+    else:
+        made = ours if wanted is base else _like(wanted, (wanted, ours), {})
+    known[wanted] = made
+    return made
+
+
+def _like(kind: type, bases: tuple[type, ...], space: dict[str, Any]) -> type:
+    made = type(kind.__name__, bases, {"__module__": kind.__module__, "__doc__": kind.__doc__, **space})
+    made.__qualname__ = kind.__qualname__
+    return made

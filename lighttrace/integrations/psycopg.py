@@ -4,7 +4,7 @@ from lighttrace.instrument import Database, DbPatch, Integration
 
 
 def read_execute(cursor, query, params=None, **options):
-    return cursor.connection, query, params is not None, None
+    return cursor.connection, query, params, None
 
 
 def read_batch(cursor, query, params_seq, **options):
@@ -12,10 +12,12 @@ def read_batch(cursor, query, params_seq, **options):
 
 
 def read_copy(cursor, statement, params=None, **options):
-    return cursor.connection, statement, params is not None, None
+    return cursor.connection, statement, params, None
 
 
 def read_database(connection):
+    if connection.closed:
+        return Database("postgresql")
     info = connection.info
     return Database("postgresql", info.dbname, info.host or None, info.port, 5432)
 
@@ -24,16 +26,17 @@ def read_code(error):
     return getattr(error, "sqlstate", None)
 
 
-CALLS = {"execute": read_execute, "executemany": read_batch, "stream": read_execute}
+CALLS = {"execute": read_execute, "executemany": read_batch, "stream": read_execute, "copy": read_copy}
 CLASSES = ("Cursor", "AsyncCursor", "ServerCursor", "AsyncServerCursor")
+MISSING = ("stream", "copy")  # a server-side cursor cannot
 
 INTEGRATION = Integration(
     name="psycopg",
     requires="psycopg>=3.1",
     patches=tuple(
-        DbPatch(f"psycopg:{kind}.{method}", read, read_database, read_code)
+        DbPatch(f"psycopg:{kind}.{method}", read, read_database, read_code, block=method == "copy")
         for kind in CLASSES
         for method, read in CALLS.items()
-        if not (kind.endswith("ServerCursor") and method == "stream")
+        if not (kind.endswith("ServerCursor") and method in MISSING)
     ),
 )

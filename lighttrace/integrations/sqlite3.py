@@ -6,7 +6,7 @@ from lighttrace.instrument import Database, FactoryPatch, Integration
 
 
 def read_execute(cursor, statement, parameters=None, *rest):
-    return cursor.connection, statement, bool(parameters), None
+    return cursor.connection, statement, parameters, None
 
 
 def read_batch(cursor, statement, sets=(), *rest):
@@ -14,7 +14,7 @@ def read_batch(cursor, statement, sets=(), *rest):
 
 
 def read_script(cursor, statement, *rest):
-    return cursor.connection, statement, False, None
+    return cursor.connection, statement, None, None
 
 
 def read_database(connection):
@@ -23,8 +23,7 @@ def read_database(connection):
 
 
 def read_code(error):
-    name = getattr(error, "sqlite_errorname", None)
-    return name
+    return getattr(error, "sqlite_errorname", None)
 
 
 CALLS = {"execute": read_execute, "executemany": read_batch, "executescript": read_script}

@@ -14,7 +14,6 @@ NO_RETRIES = "httpx retries nothing but connecting, which puts nothing on the wi
 
 class TestHttpx(HttpClientKit):
     integration = INTEGRATION
-    seam = "httpx:Client."
     library = "httpx"
     imports = """
 import httpx
@@ -87,7 +86,6 @@ class Mine(Client):
 
 class TestHttpxAsync(HttpClientKit):
     integration = INTEGRATION
-    seam = "httpx:AsyncClient."
     library = "httpx"
     imports = """
 import asyncio, httpx

@@ -11,6 +11,7 @@ A gap is declared, not skipped: `unsupported = {"test_redirects_are_attempts_of_
 lists it with its reason at the end of the run.
 """
 
+from lighttrace.testing.kits.database import DatabaseKit
 from lighttrace.testing.kits.http_client import HttpClientKit
 from lighttrace.testing.kits.http_server import HttpServerKit
 from lighttrace.testing.kits.integration import IntegrationKit

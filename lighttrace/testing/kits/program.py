@@ -5,6 +5,7 @@
 
 import json
 import sys
+from types import ModuleType
 from typing import Any
 
 
@@ -14,7 +15,9 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     from lighttrace.instrument import registry
     from lighttrace.testing import capture
 
-    names: dict[str, Any] = dict(spec["globals"])
+    module = sys.modules["kit_program"] = ModuleType("kit_program")  # a module like any other, found where modules are
+    names = vars(module)
+    names.update(spec["globals"])
 
     def init() -> None:
         lighttrace.init(service="kit", team="kit-team", exporter="none")
