@@ -4,6 +4,7 @@ Integrations import from here and from nowhere else.
 """
 
 from lighttrace.instrument.asgi import AsgiPatch
+from lighttrace.instrument.carriers import RawHeaders, StoredHeaders
 from lighttrace.instrument.db import Database, DbPatch
 from lighttrace.instrument.dbapi import FactoryPatch
 from lighttrace.instrument.http_client import HttpClientPatch, ResendPatch
@@ -21,8 +22,10 @@ __all__ = [
     "HttpClientPatch",
     "Integration",
     "MountPatch",
+    "RawHeaders",
     "ResendPatch",
     "RoutePatch",
+    "StoredHeaders",
     "StartPatch",
     "SubmitPatch",
     "WsgiPatch",

@@ -1,10 +1,10 @@
 """Trace requests sent through httpx, sync and async: one span per request on the wire, redirects and auth included."""
 
-from lighttrace.instrument import HttpClientPatch, Integration
+from lighttrace.instrument import HttpClientPatch, Integration, RawHeaders
 
 
 def read_request(client, request):
-    return request.method, str(request.url), request.headers
+    return request.method, str(request.url), RawHeaders(request.headers)
 
 
 def read_status(response):
