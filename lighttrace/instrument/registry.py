@@ -70,9 +70,8 @@ class Integration:
         name, _, _ = self.requires.partition(">")
         name = re.split(r"[<>=!~\[ ]", self.requires, maxsplit=1)[0]
         self.installed = installed_version(name)
-        if self.installed is None:
-            return None  # part of the standard library, or without metadata: nothing to hold against it
-        if not satisfies(self.installed, self.requires[len(name) :]):
+        # Without a version, it is part of the standard library or has no metadata: nothing to hold against it.
+        if self.installed is not None and not satisfies(self.installed, self.requires[len(name) :]):
             return f"{name} {self.installed} is installed and {self.requires} is needed"
         return foreign_instrumentation(self.name)
 

@@ -1,6 +1,6 @@
 """Any value that a program hands over becomes something that OTLP can carry."""
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -38,6 +38,8 @@ class Kind(str, enum.Enum):  # not StrEnum, which Python 3.10 has not
 
 class Text(str):
     """A str that may carry anything along."""
+
+    __slots__ = ("more",)
 
 
 class Number(int):
@@ -94,9 +96,9 @@ def check(value: Any, depth: int = 0) -> None:
         (decimal.Decimal("1.50"), "1.50"),
         (fractions.Fraction(1, 3), "1/3"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-        (datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc), "2026-01-02T03:04:05+00:00"),
-        (datetime.date(2026, 1, 2), "2026-01-02"),
-        (datetime.timedelta(seconds=90), "0:01:30"),
+        (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc), "2026-01-02T03:04:05+00:00"),
+        (dt.date(2026, 1, 2), "2026-01-02"),
+        (dt.timedelta(seconds=90), "0:01:30"),
         (ipaddress.ip_address("::1"), "::1"),
         (Colour.RED, "Colour.RED"),
         (Code.OK, 200),
