@@ -7,11 +7,12 @@ From then on every request, outgoing call and query is a span. See `docs/` for t
 is named here, and everything else is private.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from lighttrace._version import __version__
 
+TYPE_CHECKING = False  # importing typing for its own would take longer than importing everything else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from lighttrace.tracing.context import Detached, TeamScope
     from lighttrace.tracing.manual import SpanScope, current_span, span, trace
     from lighttrace.tracing.span import Span
@@ -28,7 +29,7 @@ _LAZY = {
 }
 
 
-def init(service: str | None = None, team: str | None = None, **options: Any) -> None:
+def init(service: str | None = None, team: str | None = None, **options: "Any") -> None:
     """Switch tracing on: one line at the start of a service.
 
     `service` is the service's name and `team` the team that owns it; both, and every other option, may come from the
@@ -86,7 +87,7 @@ def detached() -> "Detached":
     return Detached()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     where = _LAZY.get(name)
     if where is None:
         raise AttributeError(f"module 'lighttrace' has no attribute {name!r}")

@@ -3,31 +3,45 @@
 Integrations import from here and from nowhere else.
 """
 
-from lighttrace.instrument.asgi import AsgiPatch
-from lighttrace.instrument.carriers import RawHeaders, StoredHeaders
-from lighttrace.instrument.db import Database, DbPatch
-from lighttrace.instrument.dbapi import FactoryPatch
-from lighttrace.instrument.http_client import HttpClientPatch, ResendPatch
-from lighttrace.instrument.http_server import FailurePatch, MountPatch, RoutePatch
-from lighttrace.instrument.registry import Integration, registry
-from lighttrace.instrument.threads import StartPatch, SubmitPatch
-from lighttrace.instrument.wsgi import WsgiPatch
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "AsgiPatch",
-    "Database",
-    "DbPatch",
-    "FactoryPatch",
-    "FailurePatch",
-    "HttpClientPatch",
-    "Integration",
-    "MountPatch",
-    "RawHeaders",
-    "ResendPatch",
-    "RoutePatch",
-    "StoredHeaders",
-    "StartPatch",
-    "SubmitPatch",
-    "WsgiPatch",
-    "registry",
-]
+if TYPE_CHECKING:
+    from lighttrace.instrument.asgi import AsgiPatch as AsgiPatch
+    from lighttrace.instrument.carriers import RawHeaders as RawHeaders, StoredHeaders as StoredHeaders
+    from lighttrace.instrument.db import Database as Database, DbPatch as DbPatch
+    from lighttrace.instrument.dbapi import FactoryPatch as FactoryPatch
+    from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch, ResendPatch as ResendPatch
+    from lighttrace.instrument.http_server import FailurePatch as FailurePatch, MountPatch as MountPatch, RoutePatch as RoutePatch
+    from lighttrace.instrument.registry import Integration as Integration
+    from lighttrace.instrument.threads import StartPatch as StartPatch, SubmitPatch as SubmitPatch
+    from lighttrace.instrument.wsgi import WsgiPatch as WsgiPatch
+
+# Each loaded with the first integration that uses it: a program without a database never reads the database's engine.
+_WHERE = {
+    "AsgiPatch": "lighttrace.instrument.asgi",
+    "Database": "lighttrace.instrument.db",
+    "DbPatch": "lighttrace.instrument.db",
+    "FactoryPatch": "lighttrace.instrument.dbapi",
+    "FailurePatch": "lighttrace.instrument.http_server",
+    "HttpClientPatch": "lighttrace.instrument.http_client",
+    "Integration": "lighttrace.instrument.registry",
+    "MountPatch": "lighttrace.instrument.http_server",
+    "RawHeaders": "lighttrace.instrument.carriers",
+    "ResendPatch": "lighttrace.instrument.http_client",
+    "RoutePatch": "lighttrace.instrument.http_server",
+    "StartPatch": "lighttrace.instrument.threads",
+    "StoredHeaders": "lighttrace.instrument.carriers",
+    "SubmitPatch": "lighttrace.instrument.threads",
+    "WsgiPatch": "lighttrace.instrument.wsgi",
+}
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module 'lighttrace.instrument' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(where), name)
+    globals()[name] = value
+    return value

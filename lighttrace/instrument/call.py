@@ -5,8 +5,6 @@ at the arguments and gives a call in progress, or None for "not this one"; `fini
 exception. The host gets its own arguments, and its result or exception goes on as the same object.
 """
 
-import asyncio
-import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +16,14 @@ Fail = Callable[[Any, BaseException], None]
 
 def around(original: Callable[..., Any], begin: Begin, finish: Finish, fail: Fail) -> Callable[..., Any]:
     """`original` with the three put around it; of the same kind as it is: plain, coroutine or (async) generator."""
+    import inspect  # here, and asyncio only where the program has it: start-up would pay 20 ms for them
+
+    asyncio = sys.modules.get("asyncio")
     if inspect.isasyncgenfunction(original):
         wrapper: Callable[..., Any] = _around_async_generator(original, begin, finish, fail)
     elif inspect.isgeneratorfunction(original):
         wrapper = _around_generator(original, begin, finish, fail)
-    elif inspect.iscoroutinefunction(original) or asyncio.iscoroutinefunction(original):
+    elif inspect.iscoroutinefunction(original) or (asyncio is not None and asyncio.iscoroutinefunction(original)):
         wrapper = _around_coroutine(original, begin, finish, fail)
     else:
         wrapper = _around_function(original, begin, finish, fail)

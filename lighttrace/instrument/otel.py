@@ -11,7 +11,6 @@ The SDK is patched at its public methods, and only once the program has imported
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from opentelemetry import trace as api
 
@@ -245,6 +244,8 @@ _OF_THE_FORMAT = ("user-agent", "content-type", "content-encoding")
 
 
 def _place(endpoint: str) -> tuple[str | None, int | None, str]:
+    from urllib.parse import urlsplit
+
     parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
     host = "localhost" if parts.hostname in ("127.0.0.1", "::1") else parts.hostname
     # A collector's two ports, gRPC and HTTP, are one place.

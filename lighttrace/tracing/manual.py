@@ -5,7 +5,6 @@ call needs it.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
@@ -157,6 +156,8 @@ def _decorate(function: Any, name: str | None, team: str | None, attributes: Map
             return wrapping(_decorate(function.__func__, name, team, attributes, kind))
     if isinstance(function, type):
         raise TypeError(f"@lighttrace.trace goes on functions and methods; decorate the methods of {function.__name__} instead")
+    import inspect  # with the first decorator, not at start-up
+
     inner = inspect.unwrap(function)
     called = name or getattr(function, "__qualname__", type(function).__name__).replace("<locals>.", "")
     explicit = owner(team, "span") if team is not None else None
