@@ -21,6 +21,7 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.abspath(os.environ.get("LIGHTTRACE_VENV") or os.path.join(ROOT, ".venv"))
 OLDEST = (3, 10)
 NEWEST = (3, 14)
+PIP = 25  # the oldest major version whose resolver does not lose itself in opentelemetry's many releases
 EXTRAS = {"demo": "demo,toml,yaml", "test": "test"}
 
 # What ends up in the wheel: when one of these changes, it is built again.
@@ -136,6 +137,9 @@ def install(command):
     if read(stamp) == requirements and read(source) == sources:
         return
     pip = [venv_program("python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    if int(first_line([venv_program("python"), "-c", "import pip; print(pip.__version__.split('.')[0])"]) or 0) < PIP:
+        say("a newer pip, whose resolver needs seconds where the one that came with this Python may need minutes")
+        call_pip([*pip, "--upgrade", "pip"])
     if read(stamp) != requirements:
         say("installing LightTrace and what `%s` needs (pip says how far it is)" % command)
         call_pip([*pip, "%s[%s]" % (ROOT, extras)])

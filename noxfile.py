@@ -13,7 +13,7 @@ import nox
 
 nox.options.sessions = ["lint", "types", "architecture", "docs", "tests"]
 nox.options.error_on_external_run = True
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "virtualenv"  # brings a newer pip than most Pythons do; see PIP in dev.py
 
 ROOT = Path(__file__).resolve().parent
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -36,7 +36,7 @@ def usable_pythons() -> list[str]:
             # A shim of pyenv's is there and still cannot be started.
             if (
                 program
-                and subprocess.run([program, "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode == 0
+                and subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode == 0
             ):
                 os.environ["PATH"] = path
                 found.append(version)
