@@ -34,10 +34,7 @@ def usable_pythons() -> list[str]:
             path = directory + os.pathsep + os.environ["PATH"] if directory else os.environ["PATH"]
             program = shutil.which(f"python{version}", path=path)
             # A shim of pyenv's is there and still cannot be started.
-            if (
-                program
-                and subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode == 0
-            ):
+            if program and subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode == 0:
                 os.environ["PATH"] = path
                 found.append(version)
                 break
