@@ -244,6 +244,7 @@ _OF_THE_FORMAT = ("user-agent", "content-type", "content-encoding")
 
 
 def _place(endpoint: str) -> tuple[str | None, int | None, str]:
+
     from urllib.parse import urlsplit
 
     parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
