@@ -5,13 +5,19 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 _BOLD, _DIM, _RED, _YELLOW, _CYAN, _PLAIN = "\033[1m", "\033[2m", "\033[31m", "\033[33m", "\033[36m", "\033[0m"
-_NAME, _DEEPEST = 44, 60
+_NAME, _OWNER, _DEEPEST = 44, 28, 60  # characters of a span's name, of a service or team, and where bars begin at the latest
+_LEAD = 45  # characters of the lines before a name: 15 levels; of what is deeper, the last 15
 _MOST_ROWS = 400
+_MOST_ERRORS = 100
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 class Row(NamedTuple):
-    """One span as it is drawn. Times are nanoseconds since the epoch."""
+    """One span as it is drawn. Times are nanoseconds since the epoch.
+
+    `guilty` rows are marked, as the way from the root to the culprit; of these the one that has a `note` is the culprit
+    itself. The note stands below it, if it is not empty.
+    """
 
     span_id: str
     parent_id: str | None
@@ -24,6 +30,14 @@ class Row(NamedTuple):
     guilty: bool = False
     note: str | None = None
     kind: str = ""
+
+
+class _Drawn(NamedTuple):
+    """One line of the tree: a row, what stands before it, and instead of its duration what was folded into it."""
+
+    lead: str
+    row: Row | None
+    folded: str
 
 
 def wants_color(stream: Any) -> bool:
@@ -39,7 +53,10 @@ def wants_color(stream: Any) -> bool:
 
 
 def render_trace(rows: Iterable[Row], *, color: bool = False, width: int = 110) -> str:
-    """The trace as lines of text. Spans without their parent are drawn as roots of their own.
+    """The trace as lines of text, of about `width` characters. Spans without their parent are drawn as roots of their own.
+
+    Of a trace that is too large to be looked at, the guilty path and the errors are drawn with what leads to them, then
+    what is nearest to the root.
 
     >>> print(render_trace([Row("a", None, "GET /", "web", "shop", 0, 2_000_000)], width=70))  # doctest: +ELLIPSIS
     GET /...2.0 ms...web · shop
@@ -47,79 +64,128 @@ def render_trace(rows: Iterable[Row], *, color: bool = False, width: int = 110) 
     spans = {row.span_id: row for row in rows}
     if not spans:
         return ""
-    children: dict[str | None, list[Row]] = {}
-    for row in spans.values():
-        parent = row.parent_id if row.parent_id in spans and row.parent_id != row.span_id else None
-        children.setdefault(parent, []).append(row)
-    for siblings in children.values():
-        siblings.sort(key=lambda row: (row.start_ns, row.end_ns))
-    drawn = _walk(children, spans)
+    roots, children = _forest(spans)
+    drawn = _walk(roots, children, _choose(spans, roots, children))
     begin = min(row.start_ns for row in spans.values())
     length = max(1, max(row.end_ns for row in spans.values()) - begin)
-    left = min(_DEEPEST, max(len(lead) + len(_label(row)) for lead, row, _ in drawn) + 1)
-    owner = max(len(_owner(row)) for _, row, _ in drawn)
+    shown = [(entry.lead, entry.row) for entry in drawn if entry.row is not None]
+    left = min(_DEEPEST, max(len(lead) + len(_label(row)) for lead, row in shown) + 1)
+    owner = max(len(_owner(row)) for _, row in shown)
     bar = max(8, min(30, width - left - owner - 16))
     lines = []
-    for lead, row, folded in drawn:
-        lines.extend(_lines(lead, row, folded, begin, length, left, bar, color))
-        if len(lines) >= _MOST_ROWS:
-            lines.append(f"… and {len(spans) - len(drawn[: len(lines)])} more spans")
-            break
+    for entry in drawn:
+        lines.extend(_lines(entry, begin, length, left, bar, color))
     return "\n".join(lines)
 
 
-def _walk(children: dict[str | None, list[Row]], spans: dict[str, Row]) -> list[tuple[str, Row, str]]:
-    """Rows in the order of drawing, each with the lines before it; many of a kind in a row become one."""
-    drawn: list[tuple[str, Row, str]] = []
-    stack: list[tuple[str, str, Row, str]] = [("", "", row, "") for row in reversed(children.get(None, []))]
-    seen: set[str] = set()
+def _forest(spans: dict[str, Row]) -> tuple[list[Row], dict[str, list[Row]]]:
+    """The roots, and children by id, each row once: of a ring of parents the first to start becomes a root."""
+    by_parent: dict[str, list[Row]] = {}
+    roots = []
+    ordered = sorted(spans.values(), key=lambda row: (row.start_ns, row.end_ns))
+    for row in ordered:
+        if row.parent_id is None or row.parent_id == row.span_id or row.parent_id not in spans:
+            roots.append(row)
+        else:
+            by_parent.setdefault(row.parent_id, []).append(row)
+    children: dict[str, list[Row]] = {}
+    reached = {row.span_id for row in roots}
+    stack = list(roots)
+    for row in [*roots, *ordered]:
+        if row.span_id not in reached:
+            reached.add(row.span_id)
+            roots.append(row)
+            stack.append(row)
+        while stack:
+            parent = stack.pop()
+            own = [child for child in by_parent.get(parent.span_id, ()) if child.span_id not in reached]
+            reached.update(child.span_id for child in own)
+            if own:
+                children[parent.span_id] = own
+                stack.extend(own)
+    return roots, children
+
+
+def _choose(spans: dict[str, Row], roots: list[Row], children: dict[str, list[Row]]) -> set[str] | None:
+    """The ids of what is drawn of a large trace; None if it is drawn whole."""
+    if len(spans) <= _MOST_ROWS:
+        return None
+    parent = {child.span_id: row_id for row_id, own in children.items() for child in own}
+    errors = [row.span_id for row in spans.values() if row.error][:_MOST_ERRORS]
+    chosen: set[str] = set()
+    for important in [row.span_id for row in spans.values() if row.guilty] + errors:
+        above: str | None = important
+        while above is not None and above not in chosen and len(chosen) < _MOST_ROWS:
+            chosen.add(above)
+            above = parent.get(above)
+    level = roots
+    while level and len(chosen) < _MOST_ROWS:
+        for row in level[: _MOST_ROWS - len(chosen)]:
+            chosen.add(row.span_id)
+        level = [child for row in level if row.span_id in chosen for child in children.get(row.span_id, ())]
+    return chosen
+
+
+def _walk(roots: list[Row], children: dict[str, list[Row]], chosen: set[str] | None) -> list[_Drawn]:
+    """Rows in the order of drawing; many of a kind in a row become one, and what is not chosen becomes a number."""
+    drawn: list[_Drawn] = []
+    stack = [(_Drawn("", row, folded), "") for row, folded in reversed(_fold(roots, children, chosen))]
     while stack:
-        lead, below, row, folded = stack.pop()
-        if row.span_id in seen:
+        entry, below = stack.pop()
+        drawn.append(entry)
+        if entry.row is None:
             continue
-        seen.add(row.span_id)
-        drawn.append((lead, row, folded))
-        groups = _fold(children.get(row.span_id, []), children)
-        for index, (child, note) in reversed(list(enumerate(groups))):
+        groups = _fold(children.get(entry.row.span_id, []), children, chosen)
+        if len(below) > _LEAD:
+            below = "⋯  " + below[3 - _LEAD :]
+        for index, (child, folded) in reversed(list(enumerate(groups))):
             last = index == len(groups) - 1
-            stack.append((below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "), child, note))
-    for row in spans.values():  # spans that name each other as parents have no way in from above
-        if row.span_id not in seen and not children.get(None):
-            drawn.append(("", row, ""))
+            stack.append((_Drawn(below + ("└─ " if last else "├─ "), child, folded), below + ("   " if last else "│  ")))
     return drawn
 
 
-def _fold(siblings: list[Row], children: dict[str | None, list[Row]]) -> list[tuple[Row, str]]:
+def _fold(siblings: list[Row], children: dict[str, list[Row]], chosen: set[str] | None) -> list[tuple[Row | None, str]]:
     """Five childless siblings or more of the same name and outcome, one after the other, are drawn once."""
     groups: list[list[Row]] = []
     for row in siblings:
         previous = groups[-1][-1] if groups else None
-        if (
-            previous is not None
-            and previous.name == row.name
-            and bool(previous.error) == bool(row.error)
-            and previous.guilty == row.guilty
-            and not children.get(previous.span_id)
-            and not children.get(row.span_id)
-        ):
+        if previous is not None and _alike(previous, row) and previous.span_id not in children and row.span_id not in children:
             groups[-1].append(row)
         else:
             groups.append([row])
-    folded: list[tuple[Row, str]] = []
+    folded: list[tuple[Row | None, str]] = []
+    hidden = 0
     for group in groups:
-        if len(group) < 5:
+        if chosen is not None and not any(row.span_id in chosen for row in group):
+            hidden += len(group)
+        elif len(group) < 5:
             folded.extend((row, "") for row in group)
         else:
             total = sum(row.end_ns - row.start_ns for row in group)
             whole = group[0]._replace(end_ns=max(row.end_ns for row in group))
-            folded.append((whole, f"× {len(group)}, {_duration(total)} together"))
+            folded.append((whole, f"× {len(group)}, {_duration(total)} together"))  # noqa: RUF001 - a multiplication sign is meant
+    if hidden:
+        folded.append((None, f"… {hidden} more, and what is below them" if hidden > 1 else "… 1 more, and what is below it"))
     return folded
 
 
-def _lines(lead: str, row: Row, folded: str, begin: int, length: int, left: int, bar: int, color: bool) -> list[str]:
+def _alike(one: Row, other: Row) -> bool:
+    return (
+        one.name == other.name
+        and one.service == other.service
+        and one.team == other.team
+        and bool(one.error) == bool(other.error)
+        and one.guilty == other.guilty
+    )
+
+
+def _lines(entry: _Drawn, begin: int, length: int, left: int, bar: int, color: bool) -> list[str]:
     def paint(code: str, text: str) -> str:
         return f"{code}{text}{_PLAIN}" if color and text else text
 
+    lead, row = entry.lead, entry.row
+    if row is None:
+        return [paint(_DIM, lead + entry.folded)]
     label = _label(row)
     room = max(8, left - len(lead) - 1)
     if len(label) > room:
@@ -127,7 +193,7 @@ def _lines(lead: str, row: Row, folded: str, begin: int, length: int, left: int,
     gap = " " * max(1, left - len(lead) - len(label))
     shade = _RED if row.error else _CYAN
     name = paint(_BOLD + (_RED if row.error else _YELLOW), label) if row.guilty else paint(_RED, label) if row.error else label
-    took = folded or _duration(row.end_ns - row.start_ns)
+    took = entry.folded or _duration(row.end_ns - row.start_ns)
     line = (
         f"{paint(_DIM, lead)}{name}{gap}{paint(shade, _bar(row, begin, length, bar))} {took:>9}  {paint(_DIM, _owner(row))}"
         f"{paint(_BOLD, '  ◀ here') if row.guilty and row.note is not None else ''}"
@@ -135,19 +201,19 @@ def _lines(lead: str, row: Row, folded: str, begin: int, length: int, left: int,
     lines = [line.rstrip()]
     pad = lead.replace("├─", "│ ").replace("└─", "  ") + "  "
     if row.error:
-        lines.append(pad + paint(_RED, "✗ " + _one_line(row.error)))
+        lines.append(paint(_DIM, pad) + paint(_RED, "✗ " + one_line(row.error)))
     if row.note:
-        lines.append(pad + paint(_BOLD, row.note))
+        lines.append(paint(_DIM, pad) + paint(_BOLD, one_line(row.note)))
     return lines
 
 
 def _label(row: Row) -> str:
     mark = "▶ " if row.guilty else ""
-    return mark + _one_line(row.name, _NAME)
+    return mark + (one_line(row.name, _NAME) or "(no name)")
 
 
 def _owner(row: Row) -> str:
-    return " · ".join(part for part in (row.service, row.team) if part)
+    return " · ".join(one_line(part, _OWNER) for part in (row.service, row.team) if part)
 
 
 def _bar(row: Row, begin: int, length: int, width: int) -> str:
@@ -167,7 +233,11 @@ def _duration(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e3:.0f} µs"
 
 
-def _one_line(text: str, most: int = 110) -> str:
-    # Control characters in a span's name must not reach the terminal.
+def one_line(text: str, most: int = 110) -> str:
+    r"""The first line of `text`, at most `most` characters of it, without what could steer a terminal.
+
+    >>> one_line("charge\x1b[2J card\nTraceback")
+    'charge [2J card'
+    """
     line = "".join(character if character.isprintable() else " " for character in text.strip().partition("\n")[0])
     return line if len(line) <= most else line[: most - 1] + "…"

@@ -7,7 +7,7 @@ skewed clock) is moved into it first, and the segments tile the root exactly.
 from typing import NamedTuple
 
 from lighttrace.analysis.model import SpanRecord
-from lighttrace.analysis.tree import Tree
+from lighttrace.analysis.tree import Tree, clock_shift
 
 
 class Segment(NamedTuple):
@@ -32,7 +32,7 @@ def critical_path(tree: Tree, root: SpanRecord | None = None) -> list[Segment]:
         pieces: list[tuple[SpanRecord, int, int, int, bool]] = []
         placed = []
         for child in tree.children.get(span.span_id, ()):
-            shift = moved + _shift(span, child)
+            shift = moved + clock_shift(span, child)
             placed.append((child.end_ns + shift, child.start_ns + shift, shift, child))
         placed.sort(key=lambda entry: entry[:2], reverse=True)
         at = end
@@ -51,15 +51,6 @@ def critical_path(tree: Tree, root: SpanRecord | None = None) -> list[Segment]:
         stack.extend(reversed(pieces))
     segments.reverse()
     return segments
-
-
-def _shift(parent: SpanRecord, child: SpanRecord) -> int:
-    """How far to move a child whose clock puts it outside the parent that waited for it: into its middle."""
-    if parent.kind != "client" or child.kind != "server" or child.duration_ns > parent.duration_ns:
-        return 0
-    if child.start_ns >= parent.start_ns and child.end_ns <= parent.end_ns:
-        return 0
-    return parent.start_ns + (parent.duration_ns - child.duration_ns) // 2 - child.start_ns
 
 
 def self_times(segments: list[Segment]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from lighttrace.analysis.model import KINDS, STATUSES, SpanRecord
 
 _DEPTH = 32
+_HEX = frozenset("0123456789abcdefABCDEF")
 
 
 def from_json_line(line: str) -> list[SpanRecord]:
@@ -22,7 +23,7 @@ def from_json_line(line: str) -> list[SpanRecord]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"a JSON {type(data).__name__} and not an object with resourceSpans")
+        raise ValueError(f"a JSON {type(data).__name__} and not an object with resourceSpans")  # noqa: TRY004 - callers catch one kind
     groups = _get(data, "resourceSpans", "resource_spans")
     if groups is None:
         raise ValueError("no resourceSpans in it: this is no OTLP trace")
@@ -45,7 +46,7 @@ def _list(value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ValueError(f"a {type(value).__name__} where a list belongs")
+        raise ValueError(f"a {type(value).__name__} where a list belongs")  # noqa: TRY004 - callers catch one kind
     return value
 
 
@@ -61,8 +62,8 @@ def _group(group: dict[str, Any]) -> Iterable[SpanRecord]:
 def _span(span: dict[str, Any], resource: dict[str, Any], scope: str) -> SpanRecord:
     status = span.get("status") or {}
     return SpanRecord(
-        trace_id=_id(_get(span, "traceId", "trace_id"), 16),
-        span_id=_id(_get(span, "spanId", "span_id"), 8),
+        trace_id=_needed("trace", _id(_get(span, "traceId", "trace_id"), 16)),
+        span_id=_needed("span", _id(_get(span, "spanId", "span_id"), 8)),
         parent_id=_id(_get(span, "parentSpanId", "parent_span_id") or "", 8),
         name=str(span.get("name") or ""),
         kind=_enum(span.get("kind"), KINDS, "SPAN_KIND_"),
@@ -92,11 +93,16 @@ def _span(span: dict[str, Any], resource: dict[str, Any], scope: str) -> SpanRec
     )
 
 
+def _needed(which: str, found: str) -> str:
+    if not found:
+        raise ValueError(f"a span without a {which} id")
+    return found
+
+
 def _id(value: Any, size: int) -> str:
     text = str(value or "")
-    if len(text) == size * 2:
-        bytes.fromhex(text)
-        return "" if not text.strip("0") else text.lower()
+    if len(text) == size * 2 and _HEX.issuperset(text):
+        return text.lower() if text.strip("0") else ""
     if not text:
         return ""
     try:
@@ -147,27 +153,25 @@ def _value(value: dict[str, Any], depth: int) -> Any:
 
 def from_protobuf(data: bytes) -> list[SpanRecord]:
     """The spans of one `ExportTraceServiceRequest` in protobuf. Raises ValueError saying what is wrong with it."""
-    from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     try:
         request = ExportTraceServiceRequest.FromString(data)
-    except DecodeError as error:
+    except Exception as error:  # DecodeError, of one of protobuf's three implementations
         raise ValueError(f"not an OTLP trace in protobuf: {error}") from None
     records = []
     for group in request.resource_spans:
         resource = _pairs(group.resource.attributes)
         for scope in group.scope_spans:
-            for span in scope.spans:
-                records.append(_from_message(span, resource, scope.scope.name))
+            records += [_from_message(span, resource, scope.scope.name) for span in scope.spans]
     return records
 
 
 def _from_message(span: Any, resource: dict[str, Any], scope: str) -> SpanRecord:
     return SpanRecord(
-        trace_id=span.trace_id.hex(),
-        span_id=span.span_id.hex(),
-        parent_id=span.parent_span_id.hex() if any(span.parent_span_id) else None,
+        trace_id=_needed("trace", _raw_id(span.trace_id, 16)),
+        span_id=_needed("span", _raw_id(span.span_id, 8)),
+        parent_id=_raw_id(span.parent_span_id, 8),
         name=span.name,
         kind=_enum(span.kind, KINDS, ""),
         start_ns=span.start_time_unix_nano,
@@ -185,6 +189,12 @@ def _from_message(span: Any, resource: dict[str, Any], scope: str) -> SpanRecord
         resource=resource,
         scope=scope,
     )
+
+
+def _raw_id(value: bytes, size: int) -> str:
+    if value and len(value) != size:
+        raise ValueError(f"{value[:20].hex()} is no id of {size} bytes")
+    return value.hex() if any(value) else ""
 
 
 def _pairs(pairs: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def to_json_line(spans: Iterable[SpanRecord]) -> str:
             for resource, scopes in groups.values()
         ]
     }
-    return json.dumps(request, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(request, separators=(",", ":"))
 
 
 def _span(span: SpanRecord) -> dict[str, Any]:

@@ -78,8 +78,10 @@ class SpanRecord:
 
     @property
     def failed(self) -> bool:
-        """Whether the span's status is Error."""
-        return self.status == "error"
+        """Whether it went wrong: its status is Error, or it is an HTTP call with 5xx that was given no status."""
+        if self.status != "unset":
+            return self.status == "error"
+        return self.kind in ("server", "client") and (self.http_status or 0) >= 500
 
     @property
     def duration_ns(self) -> int:
@@ -99,8 +101,9 @@ class SpanRecord:
     def exception(self) -> dict[str, Any] | None:
         """The last exception that was recorded on the span: its event."""
         for event in reversed(self.events):
-            if event.get("name") == semconv.EXCEPTION_EVENT:
-                return event
+            if event["name"] == semconv.EXCEPTION_EVENT:
+                found: dict[str, Any] = event
+                return found
         return None
 
     @property

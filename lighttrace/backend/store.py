@@ -9,12 +9,22 @@ from lighttrace.analysis.model import SpanRecord
 
 
 class TraceStore:
-    """Keeps at most `traces` traces of at most `spans` spans each; the oldest trace goes first. Safe for many threads."""
+    """Keeps the last `traces` traces, of each at most `spans_per_trace` spans, and at most `spans` in all.
 
-    def __init__(self, traces: int = 1000, spans: int = 10_000) -> None:
+    The trace that began to arrive first goes first. `dropped` counts the spans that had to go. Safe for many threads.
+
+    >>> store = TraceStore(traces=1)
+    >>> store.add([SpanRecord("1" * 32, "a" * 16), SpanRecord("2" * 32, "b" * 16)])
+    >>> list(store.traces()) == ["2" * 32], store.dropped
+    (True, 1)
+    """
+
+    def __init__(self, traces: int = 1000, spans_per_trace: int = 10_000, spans: int = 100_000) -> None:
         self.most_traces = traces
+        self.most_spans_per_trace = spans_per_trace
         self.most_spans = spans
         self.dropped = 0
+        self._kept = 0
         self._traces: OrderedDict[str, list[SpanRecord]] = OrderedDict()
         self._changed = threading.Condition()
 
@@ -23,12 +33,15 @@ class TraceStore:
         with self._changed:
             for span in spans:
                 trace = self._traces.setdefault(span.trace_id, [])
-                if len(trace) < self.most_spans:
+                if len(trace) < self.most_spans_per_trace:
                     trace.append(span)
+                    self._kept += 1
                 else:
                     self.dropped += 1
-            while len(self._traces) > self.most_traces:
-                self.dropped += len(self._traces.popitem(last=False)[1])
+            while len(self._traces) > self.most_traces or (self._kept > self.most_spans and len(self._traces) > 1):
+                gone = len(self._traces.popitem(last=False)[1])
+                self._kept -= gone
+                self.dropped += gone
             self._changed.notify_all()
 
     def traces(self) -> dict[str, list[SpanRecord]]:
@@ -37,12 +50,15 @@ class TraceStore:
             return {trace_id: list(spans) for trace_id, spans in self._traces.items()}
 
     def wait_for(self, predicate: Callable[[dict[str, list[SpanRecord]]], object], timeout: float = 10.0) -> bool:
-        """Wait until `predicate(traces)` holds; False if it does not within `timeout` seconds."""
+        """Wait until `predicate(traces)` holds; False if it does not within `timeout` seconds.
+
+        It is asked at once and whenever spans arrive; meanwhile none are taken in.
+        """
         deadline = time.monotonic() + timeout
-        while not predicate(self.traces()):
-            with self._changed:
+        with self._changed:
+            while not predicate(self.traces()):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                self._changed.wait(min(left, 0.1))
+                self._changed.wait(left)
         return True

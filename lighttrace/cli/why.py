@@ -1,7 +1,9 @@
 """`lighttrace why`: reads traces and names, for each, the root cause, the line of code and the team."""
 
 import argparse
+import gzip
 import json
+import shutil
 import sys
 from collections.abc import Iterable
 from typing import Any, BinaryIO
@@ -10,10 +12,12 @@ from lighttrace import semconv
 from lighttrace.analysis.decode import from_json_line, from_protobuf
 from lighttrace.analysis.model import SpanRecord
 from lighttrace.analysis.tree import Tree
-from lighttrace.analysis.verdict import SLOW_MS, Verdict, verdict
-from lighttrace.terminal import Row, render_trace, wants_color
+from lighttrace.analysis.verdict import SLOW_MS, Verdict, judge
+from lighttrace.terminal import Row, one_line, render_trace, wants_color
 
-_PROTOBUF = 0x0A  # how an ExportTraceServiceRequest in protobuf begins; a line of JSON cannot, but for an empty line
+_RESOURCE_SPANS = b"\x0a"  # how an ExportTraceServiceRequest in protobuf begins; a file of JSON lines only if its first line is empty
+_GZIP = b"\x1f\x8b"
+_NARROWEST, _WIDEST = 80, 140
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,30 +25,35 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "why",
         help="say who can fix a trace: the span, the line of code and the team",
-        description="Read traces, as OTLP JSON lines (LightTrace's file exporter or the Collector's) or OTLP protobuf, and say for "
-        "each who can fix it. Exits 1 if there is no trace.",
+        description="Read traces, as OTLP JSON lines (LightTrace's file exporter or the Collector's) or OTLP protobuf, gzipped or "
+        "not, and say for each who can fix it. Exits 1 if there is no trace.",
     )
     parser.add_argument("file", metavar="FILE", help="the traces; - for standard input")
     parser.add_argument("--trace", metavar="ID", help="only the trace whose id begins so")
     parser.add_argument("--json", action="store_true", help="print one JSON object per trace instead")
     parser.add_argument(
-        "--slow-ms", type=float, default=SLOW_MS, metavar="MS", help="a request is slow from here on (default %(default).0f)"
+        "--slow-ms",
+        type=float,
+        default=SLOW_MS,
+        metavar="MS",
+        help="a request that succeeded is slow from here on (default %(default).0f)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Judge every trace in the file and print what was found; gives 0, or 1 if there was no trace."""
+    name = "standard input" if options.file == "-" else options.file
     try:
         if options.file == "-":
             spans, problems = read(sys.stdin.buffer)
         else:
             with open(options.file, "rb") as file:
                 spans, problems = read(file)
-    except OSError as error:
-        print(f"lighttrace why: {options.file}: {error.strerror or error}", file=sys.stderr)
+    except (OSError, EOFError) as error:
+        print(f"lighttrace why: {name}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
     for problem in problems:
-        print(f"lighttrace why: {options.file}: {problem}", file=sys.stderr)
+        print(f"lighttrace why: {name}: {problem}", file=sys.stderr)
     traces: dict[str, list[SpanRecord]] = {}
     wanted = (options.trace or "").lower()
     for span in spans:
@@ -52,28 +61,48 @@ def run(options: argparse.Namespace) -> int:
             traces.setdefault(span.trace_id, []).append(span)
     if not traces:
         which = f" whose id begins with {options.trace}" if options.trace else ""
-        print(f"lighttrace why: there is no trace{which} in {options.file}", file=sys.stderr)
+        print(f"lighttrace why: there is no trace{which} in {name}", file=sys.stderr)
         return 1
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a bar shows a question mark
     color = wants_color(sys.stdout)
+    width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((110, 24)).columns))
     for trace_id, members in traces.items():
-        found = verdict(members, options.slow_ms)
+        tree = Tree(members)
+        found = judge(tree, options.slow_ms)
         if options.json:
-            print(json.dumps(summary(trace_id, members, found), ensure_ascii=False))
+            print(json.dumps(_summary(trace_id, tree, found)))
         else:
             print(f"trace {trace_id}")
-            print(render(members, found, color=color))
+            print(_render(tree, found, color, width))
             print()
     return 0
 
 
 def read(stream: BinaryIO) -> tuple[list[SpanRecord], list[str]]:
-    """All spans of a file, and what was wrong with it, by line."""
+    """All spans of a file, and what was wrong with it, by line. Raises OSError where it cannot be read."""
     data = stream.read()
-    if data[:1] == bytes((_PROTOBUF,)) and data.lstrip()[:1] != b"{":
+    if data[:2] == _GZIP:
+        data = gzip.decompress(data)
+    if data[:1] == _RESOURCE_SPANS:
         try:
-            return from_protobuf(data), []
+            spans = from_protobuf(data)
         except ValueError as error:
-            return [], [str(error)]
+            if not data.lstrip().startswith(b"{"):
+                return [], [str(error)]
+        else:
+            if spans:
+                return spans, []
+    spans, problems = _read_lines(data)
+    if not spans and problems:  # one request, printed over many lines
+        try:
+            return from_json_line(data.decode("utf-8-sig")), []
+        except ValueError:
+            pass
+    return spans, problems
+
+
+def _read_lines(data: bytes) -> tuple[list[SpanRecord], list[str]]:
     spans: list[SpanRecord] = []
     problems = []
     for number, raw in enumerate(data.split(b"\n"), 1):
@@ -81,42 +110,70 @@ def read(stream: BinaryIO) -> tuple[list[SpanRecord], list[str]]:
         if not line:
             continue
         try:
-            spans.extend(from_json_line(line.decode("utf-8")))
+            spans.extend(from_json_line(line.decode("utf-8-sig" if number == 1 else "utf-8")))
         except UnicodeDecodeError:
             problems.append(f"line {number} is skipped: not UTF-8 text")
         except ValueError as error:
-            problems.append(f"line {number} is skipped: {error}")
+            problems.append(f"line {number} is skipped: {one_line(str(error), 200)}")
     return spans, problems
 
 
-def summary(trace_id: str, spans: list[SpanRecord], found: Verdict) -> dict[str, Any]:
+def _summary(trace_id: str, tree: Tree, found: Verdict) -> dict[str, Any]:
     """What `--json` prints of one trace."""
-    tree = Tree(spans)
     return {
         "trace_id": trace_id,
         "root": tree.root.name,
         "spans": len(tree.spans),
-        "services": sorted({span.service for span in spans if span.service}),
+        "services": sorted({span.service for span in tree.spans.values() if span.service}),
         "duration_ms": round(tree.root.duration_ns / 1e6, 3),
         "verdict": found.to_json(),
     }
 
 
-def render(spans: Iterable[SpanRecord], found: Verdict, *, color: bool = False) -> str:
+def render(spans: Iterable[SpanRecord], found: Verdict, *, color: bool = False, width: int = 110) -> str:
     """The tree with the guilty path marked, the sentence, how to reach the team, and the next question to ask."""
-    path = set(found.path)
-    handled = set(found.handled)
+    return _render(Tree(spans), found, color, width)
+
+
+def _render(tree: Tree, found: Verdict, color: bool, width: int) -> str:
+    bold, dim, plain = ("\033[1m", "\033[2m", "\033[0m") if color else ("", "", "")
+    lines = [render_trace(_rows(tree, found), color=color, width=width), ""]
+    why = one_line(found.why, 1000)
+    if found.kind == "none":
+        lines.append(f"{bold}Nobody needs to do anything:{plain} {why}")
+    else:
+        who = f"Team {one_line(found.team)}" if found.team else "Whoever owns it (no team is named)"
+        lines.append(f"{bold}{who} can fix this{plain} ({found.kind}, {found.confidence} confidence): {why}")
+    details = []
+    reach = ", ".join(one_line(part) for part in (found.contact, found.url) if part)
+    if reach:
+        details.append(("Reach them", reach))
+    if found.kind == "latency" and len(found.shares) > 1:
+        times = ", ".join(f"{one_line(team)} {percent:g} %" for team, percent in found.shares[:5] if percent >= 0.1)
+        details.append(("Time by team", times))
+    if found.evidence_missing:
+        details.append(("Missing", "; ".join(one_line(missing) for missing in found.evidence_missing)))
+    question = _next_question(found)
+    if question:
+        details.append(("Ask next", one_line(question, 300)))
+    lines += [f"  {dim}{label + ':':<14}{plain}{text}" for label, text in details]
+    return "\n".join(lines)
+
+
+def _rows(tree: Tree, found: Verdict) -> list[Row]:
+    path, handled, also = set(found.path), set(found.handled), set(found.also)
     rows = []
-    for span in Tree(spans).spans.values():
-        guilty = span.span_id == found.span_id
+    for span in tree.spans.values():
+        parent = tree.parent.get(span.span_id)
         error = _error(span)
         if error and span.span_id in handled:
-            error += "   (handled)"
-        note = (found.code or "") if guilty else None
+            error = f"{one_line(error, 90)}   (handled)"
+        elif error and span.span_id in also:
+            error = f"{one_line(error, 90)}   (another failure)"
         rows.append(
             Row(
                 span.span_id,
-                span.parent_id,
+                parent.span_id if parent is not None else None,  # not the span's own word: rings are cut, orphans are placed
                 span.name,
                 span.service,
                 span.team,
@@ -124,28 +181,11 @@ def render(spans: Iterable[SpanRecord], found: Verdict, *, color: bool = False) 
                 span.end_ns,
                 error,
                 guilty=span.span_id in path,
-                note=note,
+                note=(found.code or "") if span.span_id == found.span_id else None,
                 kind=span.kind,
-            )  # fmt: skip
+            )
         )
-    bold, plain = ("\033[1m", "\033[0m") if color else ("", "")
-    lines = [render_trace(rows, color=color), ""]
-    if found.kind == "none":
-        lines.append(f"{bold}Nobody needs to do anything:{plain} {found.why}")
-    else:
-        who = f"team {found.team}" if found.team else "nobody named"
-        lines.append(f"{bold}{who}{plain} can fix this ({found.kind}, {found.confidence} confidence): {found.why}")
-    reach = ", ".join(part for part in (found.contact, found.url) if part)
-    if reach:
-        lines.append(f"Reach them: {reach}")
-    if len(found.shares) > 1:
-        lines.append("Time on the critical path: " + ", ".join(f"{team} {percent:g} %" for team, percent in found.shares[:5]))
-    for missing in found.evidence_missing:
-        lines.append(f"Missing evidence: {missing}")
-    question = _next_question(found)
-    if question:
-        lines.append(f"Ask next: {question}")
-    return "\n".join(lines)
+    return rows
 
 
 def _error(span: SpanRecord) -> str | None:
@@ -155,8 +195,9 @@ def _error(span: SpanRecord) -> str | None:
     if event is not None:
         attributes = event["attributes"]
         kind, message = attributes.get(semconv.EXCEPTION_TYPE, "exception"), attributes.get(semconv.EXCEPTION_MESSAGE, "")
-        return f"{kind}: {message}"
-    return span.status_message or str(span.get(semconv.ERROR_TYPE) or "error")
+        return f"{kind}: {message}" if message else str(kind)
+    said = span.status_message or str(span.get(semconv.ERROR_TYPE) or span.http_status or "error")
+    return f"status {said}" if said.isdigit() else said
 
 
 def _next_question(found: Verdict) -> str:
@@ -165,9 +206,13 @@ def _next_question(found: Verdict) -> str:
     if found.n_plus_one is not None:
         return f"can {found.n_plus_one['query']!r} ask for all rows at once?"
     if found.kind == "latency":
-        return f"has {found.span!r} become slower, or was it always so? Compare with yesterday's traces."
+        where = f" of {found.service}" if found.service else ""
+        return f"was {found.span!r}{where} always so slow, or since when? Compare with yesterday's traces."
+    remote = next((missing for missing in found.evidence_missing if missing.startswith("no span of ")), None)
+    if remote is not None and found.confidence == "low":
+        return f"whose is {remote.removeprefix('no span of ').removesuffix(' itself')}? Name it in the peer table."
+    if remote is not None:
+        return f"is {found.service} up, and does it answer others?"
     if found.code:
         return f"what changed last at {found.code}?"
-    if found.evidence_missing:
-        return f"can {found.service or 'the other side'} be traced too?"
-    return f"what changed last in {found.service}?"
+    return f"what was deployed last to {found.service or 'it'}?"

@@ -1,0 +1,149 @@
+"""Why a request was slow: the largest share of its critical path, or the same query asked again and again."""
+
+import re
+from typing import NamedTuple
+
+from lighttrace import semconv
+from lighttrace.analysis.critical_path import critical_path, self_times
+from lighttrace.analysis.model import SpanRecord
+from lighttrace.analysis.outcome import Verdict, contact_of, is_silent_remote, owner_of_time, path_to
+from lighttrace.analysis.tree import Tree
+from lighttrace.analysis.words import owner_of, remote_of, time_of, title_of
+
+REPEATED = 10
+"""The same query so often under one parent is a loop that asks one by one."""
+REPEATED_SHARE = 0.3
+"""Of the root's time. What takes less is not why a fast request should be looked at."""
+
+_LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
+
+
+class Repeated(NamedTuple):
+    """One query many times under one parent. `on_path_ns` is what of its time the request really waited for."""
+
+    parent: SpanRecord
+    query: str
+    spans: list[SpanRecord]
+    on_path_ns: int
+
+
+class Slowness(NamedTuple):
+    """What the critical path below one span consists of."""
+
+    times: dict[str, int]  # nanoseconds by span id
+    slowest: SpanRecord  # the largest self time
+    repeated: Repeated | None  # where together it is more than the slowest span, or a good part of a fast request
+
+
+def measure(tree: Tree, root: SpanRecord) -> Slowness:
+    """Look along the critical path of `root`."""
+    times = self_times(critical_path(tree, root)) or {root.span_id: 0}
+    slowest = tree.spans[max(times, key=lambda span_id: times[span_id])]
+    repeated = _repeated(tree, times)
+    if repeated is not None and repeated.on_path_ns < max(times[slowest.span_id], root.duration_ns * REPEATED_SHARE):
+        repeated = None
+    return Slowness(times, slowest, repeated)
+
+
+def _repeated(tree: Tree, times: dict[str, int]) -> Repeated | None:
+    groups: dict[tuple[str, str], list[SpanRecord]] = {}
+    for span_id in times:
+        span, parent = tree.spans[span_id], tree.parent.get(span_id)
+        if parent is not None and span.kind != "server" and span.get(semconv.DB_SYSTEM_NAME) is not None:
+            groups.setdefault((parent.span_id, _query(span)), []).append(span)
+    found = None
+    for (parent_id, query), spans in groups.items():
+        if len(spans) >= REPEATED:
+            on_path = sum(times[span.span_id] for span in spans)
+            if found is None or on_path > found.on_path_ns:
+                found = Repeated(tree.spans[parent_id], query, spans, on_path)
+    return found
+
+
+def _query(span: SpanRecord) -> str:
+    """What tells one query from another: its summary, else its text without literals, else the span's name."""
+    summary = span.get(semconv.DB_QUERY_SUMMARY)
+    if summary:
+        return str(summary)
+    text = span.get(semconv.DB_QUERY_TEXT)
+    return _LITERAL.sub("?", str(text)[:2000]) if text else span.name
+
+
+def judge_slowness(tree: Tree, found: Slowness, handled: tuple[str, ...]) -> Verdict:
+    """The verdict on a request that succeeded and took too long."""
+    root, slowest = tree.root, found.slowest
+    if found.repeated is not None:
+        return _judge_repeated(tree, found, found.repeated, handled)
+    spent = found.times[slowest.span_id]
+    per_cent = 100 * spent / max(1, root.duration_ns)
+    team, service = owner_of_time(tree, slowest), slowest.service or None
+    missing = list(tree.evidence_missing)
+    confidence = "high" if tree.complete and per_cent >= 50 else "medium" if per_cent >= 25 else "low"
+    of_all = f"{time_of(spent)} of {time_of(root.duration_ns)} ({per_cent:.0f} %)"
+    if is_silent_remote(tree, slowest):
+        missing.append(f"no span of {remote_of(slowest)} itself")
+        service = str(slowest.get(semconv.SERVICE_PEER_NAME) or "") or service
+        confidence = "medium" if confidence == "high" else confidence
+        why = f"{remote_of(slowest)} kept {owner_of(slowest)} waiting for {of_all}"
+        if team and team != slowest.team:
+            why += f"; it belongs to team {team}"
+    elif slowest.kind == "client" and any(child.kind == "server" for child in tree.children.get(slowest.span_id, ())):
+        server = next(child for child in tree.children[slowest.span_id] if child.kind == "server")
+        missing.append(f"what happened between {slowest.service or 'the caller'} and {server.service or 'the server'}")
+        confidence = "low"
+        why = f"{of_all} went by between {title_of(slowest)} of {owner_of(slowest)} and its server {owner_of(server)}: network, or a queue"
+    else:
+        why = f"{title_of(slowest)} of {owner_of(slowest)} took {of_all} by itself"
+    if team is None:
+        missing.append(f"nobody is named as the owner of {service or title_of(slowest)}")
+        confidence = "low"
+    by_team, by_service, by_span = _shares(tree, found.times)
+    return Verdict(
+        "latency", team, service, slowest.name, slowest.span_id, slowest.code, confidence, why + ".", tuple(missing),
+        *contact_of(tree, team), path=path_to(tree, slowest), handled=handled,
+        shares=by_team, service_shares=by_service, span_shares=by_span,
+    )  # fmt: skip
+
+
+def _judge_repeated(tree: Tree, found: Slowness, repeated: Repeated, handled: tuple[str, ...]) -> Verdict:
+    parent, query, same, on_path = repeated
+    team = same[0].attributes.get(semconv.TEAM) or parent.team or same[0].team
+    total = sum(span.duration_ns for span in same)
+    missing = list(tree.evidence_missing)
+    confidence = "high" if tree.complete else "medium"
+    if team is None:
+        missing.append(f"nobody is named as the owner of {parent.service or title_of(parent)}")
+        confidence = "low"
+    why = (
+        f"{owner_of(parent, team)} sent the query {query!r} {len(same)} times under {title_of(parent)}: {time_of(on_path)} "
+        f"of {time_of(tree.root.duration_ns)}; one query for all of them would do"
+    )
+    by_team, by_service, by_span = _shares(tree, found.times)
+    return Verdict(
+        "latency", str(team) if team else None, parent.service or None, parent.name, parent.span_id, parent.code, confidence,
+        why + ".", tuple(missing), *contact_of(tree, str(team) if team else None), path=path_to(tree, parent), handled=handled,
+        n_plus_one={"query": query, "count": len(same), "total_ms": round(total / 1e6, 3)},
+        shares=by_team, service_shares=by_service, span_shares=by_span,
+    )  # fmt: skip
+
+
+_Shares = tuple[tuple[str, float], ...]
+
+
+def _shares(tree: Tree, times: dict[str, int]) -> tuple[_Shares, _Shares, _Shares]:
+    """Per cent of the critical path by team, by service and by span."""
+    total = max(1, sum(times.values()))
+    teams: dict[str, int] = {}
+    services: dict[str, int] = {}
+    spans: dict[str, int] = {}
+    for span_id, spent in times.items():
+        span = tree.spans[span_id]
+        service = span.service or "an unnamed service"
+        for sums, name in ((teams, owner_of_time(tree, span) or service), (services, service), (spans, title_of(span))):
+            sums[name] = sums.get(name, 0) + spent
+
+    def rank(sums: dict[str, int], most: int) -> _Shares:
+        ordered = sorted(sums.items(), key=lambda item: -item[1])[:most]
+        return tuple((name, round(100 * spent / total, 1)) for name, spent in ordered)
+
+    return rank(teams, 1000), rank(services, 1000), rank(spans, 10)
