@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lighttrace.tracing.context import Detached, TeamScope
-    from lighttrace.tracing.manual import SpanScope, current_span, span, trace
+    from lighttrace.tracing.manual import current_span, span, trace
     from lighttrace.tracing.span import Span
 
 __all__ = ["Span", "__version__", "current_span", "detached", "flush", "init", "shutdown", "span", "team", "trace"]
@@ -22,7 +22,6 @@ __all__ = ["Span", "__version__", "current_span", "detached", "flush", "init", "
 # Loaded when first used: `import lighttrace` by itself costs a program next to nothing.
 _LAZY = {
     "Span": "lighttrace.tracing.span",
-    "SpanScope": "lighttrace.tracing.manual",
     "current_span": "lighttrace.tracing.manual",
     "span": "lighttrace.tracing.manual",
     "trace": "lighttrace.tracing.manual",

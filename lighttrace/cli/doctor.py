@@ -87,7 +87,7 @@ def examine(*, network: bool = True) -> dict[str, Any]:
 
 
 def _integrations(problems: list[str]) -> list[dict[str, Any]]:
-    from lighttrace.instrument import registry
+    from lighttrace.instrument.registry import registry
 
     entries = registry.report()
     errors: dict[str, str] = {}

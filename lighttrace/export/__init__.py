@@ -45,7 +45,7 @@ def make_exporter(config: "Config") -> "Exporter":
     """The exporter, or all of them behind one, that `config.exporters` names."""
     from lighttrace.export.memory import NoExporter
 
-    made = []
+    made: list[Exporter] = []
     for name in config.exporters:
         try:
             made.append(_make(name, config))

@@ -104,8 +104,8 @@ def _retry_after(error: Any) -> float | None:
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             try:
-                from google.rpc.error_details_pb2 import RetryInfo
-                from google.rpc.status_pb2 import Status
+                from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]  # it has no types
+                from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # as above
 
                 for detail in Status.FromString(value).details:
                     info = RetryInfo()

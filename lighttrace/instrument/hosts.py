@@ -41,7 +41,7 @@ def host_of(url: str) -> Host:
     if found is None or found[0] is not state.resolver:
         address, port = split_authority(authority, PORTS.get(scheme.lower(), 0))
         found = _by_authority[scheme, authority] = (state.resolver, Host(address, port))
-    return found[1]  # type: ignore[no-any-return]  # what was put there
+    return found[1]
 
 
 def host(address: str, port: int) -> Host:
@@ -49,7 +49,7 @@ def host(address: str, port: int) -> Host:
     found = _hosts.get((address, port))
     if found is None or found[0] is not state.resolver:
         found = _hosts[address, port] = (state.resolver, Host(address, port))
-    return found[1]  # type: ignore[no-any-return]  # what was put there
+    return found[1]
 
 
 def split_authority(authority: str, default: int) -> tuple[str, int]:

@@ -120,7 +120,7 @@ class HttpClientPatch(Patch):
                 return None
             method, url, headers = request
             if self.headers_argument is not None:
-                headers = kwargs[self.headers_argument] = Copied(headers) if type(headers) is dict else headers.copy()
+                headers = kwargs[self.headers_argument] = Copied(headers) if type(headers) is dict else headers.copy()  # type: ignore[attr-defined]  # what a library takes for headers has it
             known = self._urls.get(url)
             if known is None:
                 known = self._read_url(url)

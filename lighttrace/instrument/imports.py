@@ -30,7 +30,7 @@ def when_imported(name: str, hook: Hook) -> None:
     if module is not None:
         _half.add(name)  # being imported right now, before we could wrap its loader: look again at the next import
     if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]  # a finder needs find_spec only
+        sys.meta_path.insert(0, _finder)
 
 
 def _initializing(module: ModuleType) -> bool:
@@ -45,7 +45,7 @@ def forget(name: str, hook: Hook) -> None:
         if not hooks:
             del _waiting[name]
     if not _waiting and _finder in sys.meta_path:
-        sys.meta_path.remove(_finder)  # type: ignore[arg-type]  # as above
+        sys.meta_path.remove(_finder)
 
 
 def _run(hook: Hook, module: ModuleType) -> None:

@@ -7,7 +7,7 @@ from lighttrace.instrument import FailurePatch, Integration, RoutePatch, WsgiPat
 
 def read_route(app, *args):
     # The object behind the proxy, once: each look through the proxy costs as much as making a span.
-    current = request._get_current_object()
+    current = request._get_current_object()  # type: ignore[attr-defined]  # a proxy, whose types hide it
     rule = current.url_rule
     if rule is None:
         return current.environ, None, None

@@ -96,9 +96,9 @@ class Resolver:
             owners = self._codeowners(root) if root else None
             if owners is None or root is None:
                 return None
-            rule = owners.find(os.path.relpath(os.path.realpath(file), os.path.realpath(root)).replace(os.sep, "/"))
-            if rule is not None and rule.owners:
-                return team_name(rule.owners[0], self.config.team_aliases), "codeowners"
+            line = owners.find(os.path.relpath(os.path.realpath(file), os.path.realpath(root)).replace(os.sep, "/"))
+            if line is not None and line.owners:
+                return team_name(line.owners[0], self.config.team_aliases), "codeowners"
         except Exception as error:
             guard.site("ownership.code").failed(error)
         return None

@@ -11,7 +11,8 @@ from opentelemetry import trace as otel_trace
 
 from lighttrace import guard, semconv
 from lighttrace.config import load
-from lighttrace.instrument import engine, registry
+from lighttrace.instrument import engine
+from lighttrace.instrument.registry import registry
 from lighttrace.testing.spans import CapturedSpan
 from lighttrace.tracing.context import SPAN_KEY, current
 from lighttrace.tracing.ids import new_span_id, new_trace_id

@@ -7,6 +7,7 @@ from lighttrace import guard
 from lighttrace.tracing.limits import Limits
 from lighttrace.tracing.owner import NOBODY, Owner
 from lighttrace.tracing.sampling import NativeSampler, named, native
+from lighttrace.tracing.values import SCALARS, exportable, is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,7 +86,22 @@ class Pipeline:
                 processor.on_end(span)
             except Exception as error:
                 self._site.failed(error)
+        self._settle(span)
         self.put(span)
+
+    def _settle(self, span: "Span") -> None:
+        """Make sure that the exporter can read what processors wrote into the span behind its back, as many do."""
+        attributes = span._attributes
+        if not is_plain(attributes.values()):
+            span._plain = False
+            for key, value in attributes.items():
+                if type(value) not in SCALARS:
+                    attributes[key] = exportable(value, self.limits.attribute_length)
+        if type(span._status) is not int:
+            status: Any = span._status
+            span._status = status.status_code.value
+            if status.description is not None:
+                span.rare().message = status.description
 
     def record_only(self) -> "Pipeline":
         """The same for spans that are recorded for processors and not sampled: nothing is exported."""

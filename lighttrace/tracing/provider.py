@@ -103,10 +103,16 @@ class TracerProvider(ApiTracerProvider):
 
     @property
     def _active_span_processor(self) -> Any:
-        """What instrumentations written for the SDK look into for the processors in place."""
-        from types import SimpleNamespace
+        """What instrumentations written for the SDK look into for the processors in place, and put theirs in front of."""
+        return _ActiveProcessor(self)
 
-        return SimpleNamespace(_span_processors=self.pipeline.processors)
+    @property
+    def _resource(self) -> Any:
+        return self.pipeline.sdk_resource()
+
+    @_resource.setter
+    def _resource(self, resource: Any) -> None:
+        self.pipeline.set_resource(resource.attributes)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export everything that has ended. False if that took longer than `timeout_millis`."""
@@ -137,3 +143,26 @@ class TracerProvider(ApiTracerProvider):
                 self._site.failed(error)
         if self._shutdown is not None:
             self._shutdown(timeout)
+
+
+class _ActiveProcessor:
+    """The SDK's `SynchronousMultiSpanProcessor`, as far as programs reach into it."""
+
+    __slots__ = ("_provider",)
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+
+    @property
+    def _span_processors(self) -> tuple[Any, ...]:
+        return self._provider.pipeline.processors
+
+    @_span_processors.setter
+    def _span_processors(self, processors: Any) -> None:
+        self._provider.pipeline.processors = tuple(processors)
+
+    def add_span_processor(self, span_processor: Any) -> None:
+        self._provider.add_span_processor(span_processor)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._provider.force_flush(timeout_millis)

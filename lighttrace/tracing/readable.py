@@ -142,9 +142,13 @@ class ReadableMixin:
 
     def to_json(self, indent: int | None = 4) -> str:
         """The span as the SDK's console exporter prints it."""
-        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.trace import Event, ReadableSpan
 
-        text: str = ReadableSpan.to_json(self._readable_span(), indent)
+        copy = self._readable_span()
+        copy._attributes = _printable(copy._attributes)
+        copy._events = [Event(event.name, _printable(event.attributes), event.timestamp) for event in self.events]
+        copy._links = [Link(link.context, _printable(link.attributes)) for link in self.links]
+        text: str = ReadableSpan.to_json(copy, indent)
         return text
 
     def _readable_span(self) -> Any:
@@ -165,3 +169,12 @@ class ReadableMixin:
             end_time=self.end_time,
             instrumentation_scope=self.instrumentation_scope,
         )
+
+
+def _printable(value: Any) -> Any:
+    """What JSON has no form for as text: the SDK's spans never hold bytes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if hasattr(value, "items"):
+        return {key: _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, tuple) else value

@@ -9,7 +9,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import Span as ApiSpan
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
 from lighttrace import guard
@@ -268,10 +268,11 @@ class Span(ReadableMixin):
         return f"<Span {self._name!r} trace={self._trace.trace_id:032x} span={self._span_id:016x} team={self._owner.team}>"
 
 
-class UnsampledSpan(ReadableMixin):
+class UnsampledSpan:
     """A span that is not recorded: it carries the trace on, and everything said to it is forgotten.
 
-    Its id is made when somebody asks, which for most of them never happens.
+    Its id is made when somebody asks, which for most of them never happens. To `isinstance` it is the API's
+    `NonRecordingSpan`, as from the SDK: there is nothing on it to read.
     """
 
     __slots__ = ("_id", "_owner", "_trace", "__weakref__")
@@ -283,6 +284,10 @@ class UnsampledSpan(ReadableMixin):
         self._trace = trace
         self._owner = owner
         self._id = 0
+
+    @property  # type: ignore[misc]  # `__class__` is what isinstance asks after the type itself
+    def __class__(self) -> Any:
+        return NonRecordingSpan
 
     @property
     def _span_id(self) -> int:

@@ -11,7 +11,7 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanContext, SpanKind
 from opentelemetry.trace import Tracer as ApiTracer
 
-from lighttrace import guard
+from lighttrace import guard, semconv
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import LINK_KEY, SPAN_KEY, TEAM_KEY, current
 from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
@@ -100,7 +100,7 @@ class Tracer(ApiTracer):
         if code_owner is not None:
             who = code_owner
         if pipeline.rules is not None:
-            ruled = pipeline.rules.team_for_span(name, attributes.get("http.route"), None, None)
+            ruled = pipeline.rules.team_for_span(name, attributes.get(semconv.HTTP_ROUTE), None, None)
             if ruled is not None:
                 who = owner(*ruled)
         if len(context) > 1 or parent is None:

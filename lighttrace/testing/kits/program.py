@@ -12,7 +12,7 @@ from typing import Any
 def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Run the uses in one order of import and init, and count the spans of each."""
     import lighttrace
-    from lighttrace.instrument import registry
+    from lighttrace.instrument.registry import registry
     from lighttrace.testing import capture
 
     module = sys.modules["kit_program"] = ModuleType("kit_program")  # a module like any other, found where modules are
