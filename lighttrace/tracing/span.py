@@ -8,8 +8,8 @@ message, counts of what was dropped) lives in a `Rare` that few spans make.
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace.span import TraceState
 
 from lighttrace import guard

@@ -375,6 +375,74 @@ def test_a_processor_may_change_the_span_on_its_start() -> None:
     assert (span.name, dict(span.attributes or {})) == ("a!", {"added": 1.5, "links": 1, "start": 77})
 
 
+def test_a_processor_may_write_into_an_ended_span() -> None:
+    """Nothing public lets it, so programs reach into the SDK's private names; ours are the same."""
+
+    class Redacting(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            for key in list(span._attributes or {}):
+                span._attributes[key] = ["redacted"]  # type: ignore[index]  # as said above
+            span._name = "redacted"
+            span._status = trace.Status(trace.StatusCode.ERROR, "redacted")
+
+    active = init()
+    exporter = InMemorySpanExporter()
+    active.provider.add_span_processor(Redacting())
+    active.provider.add_span_processor(SimpleSpanProcessor(exporter))
+    ended: list[Any] = []
+    active.pipeline.put = ended.append
+    trace.get_tracer("x").start_span("secret", attributes={"card": "4111"}).end()
+    (span,) = ended
+    assert (span.name, dict(span.attributes), span._plain) == ("redacted", {"card": ("redacted",)}, False)
+    assert (span.status.status_code, span.status.description) == (trace.StatusCode.ERROR, "redacted")
+
+
+def test_a_processor_may_be_put_in_front_of_the_others() -> None:
+    active = init()
+    seen: list[str] = []
+
+    class Naming(SpanProcessor):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_end(self, span: ReadableSpan) -> None:
+            seen.append(self.name)
+
+    active.provider.add_span_processor(Naming("second"))
+    several = active.provider._active_span_processor
+    several._span_processors = (Naming("first"), *several._span_processors)
+    several.add_span_processor(Naming("third"))
+    trace.get_tracer("x").start_span("a").end()
+    assert seen == ["first", "second", "third"]
+
+
+def test_the_stock_otlp_encoder_and_json_take_every_value_of_ours() -> None:
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+    active = init()
+    exporter = InMemorySpanExporter()
+    active.provider.add_span_processor(SimpleSpanProcessor(exporter))
+    values: dict[str, Any] = {"bytes": b"\xff", "map": {"a": [1, {"b": 2.5}]}, "list": [1, "a"], "flag": True, "nothing": None}
+    with trace.get_tracer("x", "1", attributes={"scope": "s"}).start_as_current_span("a", attributes=values) as span:
+        span.add_event("e", values)
+        span.add_link(trace.SpanContext(1, 2, True), values)
+    (done,) = exporter.get_finished_spans()
+    ((encoded,),) = [scopes.spans for resources in encode_spans([done]).resource_spans for scopes in resources.scope_spans]
+    assert {pair.key for pair in encoded.attributes} == {"bytes", "map", "list", "flag"}
+    assert '"bytes": "\\\\xff"' in done.to_json()
+
+
+@pytest.mark.parametrize("name", ["always_on", "always_off"])
+def test_unsampled_spans_are_of_the_same_class_as_the_sdks(name: str) -> None:
+    init(sampler=name)
+    span = trace.get_tracer("x").start_span("a")
+    recorded = name == "always_on"
+    assert isinstance(span, trace.Span)
+    assert isinstance(span, ReadableSpan) is recorded
+    assert isinstance(span, trace.NonRecordingSpan) is not recorded
+    span.end()
+
+
 def otlp(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[runtime.Runtime, SimpleSpanProcessor]:
     """Our OTLP exporter to a collector that is never called, and the program's."""
     lighttrace.init(endpoint="http://collector.invalid:4318", schedule_delay_s=3600, exit_timeout_s=0.01)
