@@ -63,7 +63,18 @@ def test_every_public_function_says_what_it_does() -> None:
 
 
 def test_importing_it_brings_nothing_heavy() -> None:
-    heavy = {"ssl", "urllib3", "requests", "grpc", "google.protobuf", "opentelemetry", "wrapt", "asyncio", "logging", "lighttrace.runtime"}
+    heavy = {
+        "ssl",
+        "urllib3",
+        "requests",
+        "grpc",
+        "google.protobuf",
+        "opentelemetry",
+        "wrapt",
+        "asyncio",
+        "logging",
+        "lighttrace.runtime",
+    }
     done = python("import sys; before = set(sys.modules); import lighttrace; print(*sorted(set(sys.modules) - before))")
     assert not heavy & set(done.stdout.split())
 
@@ -119,7 +130,9 @@ def test_disabled_by_opentelemetrys_variable(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_nothing_wrong_with_the_configuration_raises(caplog: pytest.LogCaptureFixture) -> None:
-    lighttrace.init(service="checkout", exporter="none", sampler="nonsense", nonsense=1, queue_size="many", attribute_count_limit=-5)
+    lighttrace.init(
+        service="checkout", exporter="none", sampler="nonsense", nonsense=1, queue_size="many", attribute_count_limit=-5
+    )
     with lighttrace.span("works") as span:
         assert span.is_recording()
     assert caplog.records
@@ -155,26 +168,27 @@ def _exported(active: Any) -> list[Any]:
     return []
 
 
-def test_an_exporter_behind_opentelemetrys_entry_point_is_used() -> None:
-    code = """
-import importlib.metadata as metadata, sys
+EXPORTER = """
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 class Mine(SpanExporter):
     def export(self, spans):
         print(*[f"{type(span).__name__}:{span.name}:{span.resource.attributes['service.name']}" for span in spans])
         return SpanExportResult.SUCCESS
-class Entry:
-    name = "mine"
-    load = staticmethod(lambda: Mine)
-real = metadata.entry_points
-def entry_points(**wanted):
-    return [Entry] if wanted == {"group": "opentelemetry_traces_exporter", "name": "mine"} else real(**wanted)
-metadata.entry_points = entry_points
+"""
+
+
+def test_an_exporter_behind_opentelemetrys_entry_point_is_used(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(EXPORTER)
+    metadata = tmp_path / "mine-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nmine = mine:Mine\n")
+    code = """
 import lighttrace
 lighttrace.init(service="checkout")
 with lighttrace.span("work"): pass
 """
-    done = python(code, OTEL_TRACES_EXPORTER="mine")
+    done = python(code, OTEL_TRACES_EXPORTER="mine", PYTHONPATH=os.pathsep.join([ROOT, str(tmp_path)]))
     assert done.stdout.strip() == "Span:work:checkout"
     assert done.stderr == ""
 
@@ -185,7 +199,9 @@ with lighttrace.span("work"): pass
 def _tell(pipe: Any) -> None:
     with lighttrace.span("child") as span:
         context = span.get_span_context()
-        pipe.send((span.resource.attributes["service.instance.id"] if span.is_recording() else None, context.trace_id, context.span_id))
+        pipe.send(
+            (span.resource.attributes["service.instance.id"] if span.is_recording() else None, context.trace_id, context.span_id)
+        )
     pipe.close()
 
 

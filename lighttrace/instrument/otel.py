@@ -128,7 +128,10 @@ def start(ours: TracerProvider, config: Any) -> None:
         adopt(before)
     else:
         # Nothing public replaces a provider. Spans that the program makes through the one it had are its own affair.
-        guard.log("otel.foreign_provider", f"{type(before).__module__}.{type(before).__qualname__} was the tracer provider; it is replaced")
+        guard.log(
+            "otel.foreign_provider",
+            f"{type(before).__module__}.{type(before).__qualname__} was the tracer provider; it is replaced",
+        )
         api._TRACER_PROVIDER = ours
 
 
@@ -136,6 +139,7 @@ def stop() -> None:
     """Undo `start`: the program's own provider, if it has one, works by itself again."""
     ours, theirs = _adoption.ours, _adoption.theirs
     _adoption.ours = _adoption.theirs = _adoption.config = None
+    _left_out.clear()
     manual.use(None)
     for patch in reversed((*_ALWAYS, *_WITH_SDK)):
         imports.forget(patch.module, patch.hook)
@@ -203,7 +207,7 @@ def _borrow_processors(theirs: Any) -> None:
         return
     several = theirs._active_span_processor
     for processor in getattr(several, "_span_processors", (several,)):
-        if any(processor is known for known in ours.pipeline.processors) or processor in _left_out:
+        if any(processor is known for known in (*ours.pipeline.processors, *_left_out)):
             continue
         if _exports_the_same(processor):
             _left_out.append(processor)

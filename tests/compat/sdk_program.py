@@ -42,10 +42,19 @@ class Ids(IdGenerator):
 
 class ByName(Sampler):
     def should_sample(
-        self, parent_context: Any, trace_id: int, name: str, kind: Any = None, attributes: Any = None, links: Any = None, trace_state: Any = None
+        self,
+        parent_context: Any,
+        trace_id: int,
+        name: str,
+        kind: Any = None,
+        attributes: Any = None,
+        links: Any = None,
+        trace_state: Any = None,
     ) -> SamplingResult:
         decision = {"noise": Decision.DROP, "quiet": Decision.RECORD_ONLY}.get(name, Decision.RECORD_AND_SAMPLE)
-        return SamplingResult(decision, {**(attributes or {}), "sampled.by": "name"} if decision is not Decision.DROP else None, trace_state)
+        return SamplingResult(
+            decision, {**(attributes or {}), "sampled.by": "name"} if decision is not Decision.DROP else None, trace_state
+        )
 
     def get_description(self) -> str:
         return "ByName"
@@ -114,8 +123,13 @@ def describe(span: ReadableSpan) -> dict[str, Any]:
         "attributes": {key: list(value) if isinstance(value, tuple) else value for key, value in (span.attributes or {}).items()},
         "events": [[event.name, sorted(event.attributes or {})] for event in span.events],
         "links": [[link.context.span_id, dict(link.attributes or {})] for link in span.links],
-        "resource": {key: span.resource.attributes.get(key) for key in ("service.name", "deployment.environment.name", "telemetry.sdk.language")},
-        "scope": [span.instrumentation_scope.name, span.instrumentation_scope.version or None] if span.instrumentation_scope else None,
+        "resource": {
+            key: span.resource.attributes.get(key)
+            for key in ("service.name", "deployment.environment.name", "telemetry.sdk.language")
+        },
+        "scope": [span.instrumentation_scope.name, span.instrumentation_scope.version or None]
+        if span.instrumentation_scope
+        else None,
         "dropped": [span.dropped_attributes, span.dropped_events, span.dropped_links],
         "json": [told["name"], told["kind"], told["status"]["status_code"]],
         "times": span.start_time is not None and span.end_time is not None and span.start_time <= span.end_time,
@@ -196,9 +210,7 @@ def main() -> None:
             "stopped": [exporter.stopped for exporter in (at_once, batched, late)],
             "same provider": same,
             "sdk provider": isinstance(trace.get_tracer_provider(), TracerProvider),
-            "headers": [
-                [headers.get("traceparent"), headers.get("baggage")] for headers in Server.headers_seen
-            ],
+            "headers": [[headers.get("traceparent"), headers.get("baggage")] for headers in Server.headers_seen],
         },
         sys.stdout,
     )

@@ -231,7 +231,9 @@ def test_its_sampler_ids_and_limits_hold(first: str) -> None:
             return 42
 
     provider, exporter = make(
-        sampler=sampling.ALWAYS_OFF, id_generator=Ids(), span_limits=SpanLimits(max_span_attributes=1, max_events=SpanLimits.UNSET)
+        sampler=sampling.ALWAYS_OFF,
+        id_generator=Ids(),
+        span_limits=SpanLimits(max_span_attributes=1, max_events=SpanLimits.UNSET),
     )
     active = both(first, provider)
     assert repr(active.pipeline.native) == "always_off"
@@ -455,7 +457,9 @@ def otlp(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[runtime.Runti
     return active, processor
 
 
-def test_the_programs_exporter_to_where_we_send_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_programs_exporter_to_where_we_send_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "lighttrace")
     active, processor = otlp(monkeypatch, endpoint="http://collector.invalid:4318/v1/traces")
     assert processor not in active.pipeline.processors

@@ -217,8 +217,18 @@ def ask_fastapi(instrument: bool) -> None:
     # By hand: a client in the same task would make a span of its own around the server's.
     sent: list[Any] = []
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http", "path": "/items/2",
-        "raw_path": b"/items/2", "query_string": b"", "root_path": "", "headers": [], "client": ("127.0.0.1", 1), "server": ("shop", 80),
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/items/2",
+        "raw_path": b"/items/2",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("shop", 80),
     }
 
     async def receive() -> dict[str, Any]:

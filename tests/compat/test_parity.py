@@ -15,8 +15,15 @@ from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.provider import TracerProvider as OurProvider
 
 # The kinds of values that both promise to keep as they are: ours keeps more, which is tested elsewhere.
-scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=["Cs"]))
-lists = st.one_of(*(st.lists(kind, max_size=4) for kind in (st.booleans(), st.integers(0, 9), st.floats(allow_nan=False), st.text("abc"))))
+scalars = (
+    st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+)
+lists = st.one_of(
+    *(st.lists(kind, max_size=4) for kind in (st.booleans(), st.integers(0, 9), st.floats(allow_nan=False), st.text("abc")))
+)
 attributes = st.dictionaries(st.text("abcxyz.", min_size=1, max_size=3), scalars | lists, max_size=5)
 contexts = st.builds(
     SpanContext,
@@ -75,7 +82,9 @@ def kinds(value: Any) -> Any:
     return type(value), value
 
 
-def run(tracer: trace.Tracer, parent: SpanContext | None, kind: SpanKind, first: dict[str, Any], todo: list[tuple[Any, ...]]) -> None:
+def run(
+    tracer: trace.Tracer, parent: SpanContext | None, kind: SpanKind, first: dict[str, Any], todo: list[tuple[Any, ...]]
+) -> None:
     context = trace.set_span_in_context(trace.NonRecordingSpan(parent)) if parent is not None else None
     span = tracer.start_span("name", context, kind, first, [trace.Link(SpanContext(1, 2, True), {"l": 1})], start_time=5)
     for name, *arguments in todo:

@@ -72,7 +72,13 @@ def test_it_sees_what_it_saw_before(way: str, stock: dict[str, Any]) -> None:
 def test_the_stock_run_is_what_the_test_believes(stock: dict[str, Any]) -> None:
     assert {span["class"] for span in stock["spans"]} == {"opentelemetry.sdk.trace.ReadableSpan"}
     assert sorted(span["name"] for span in stock["spans"]) == [
-        "GET", "aside", "decorated", "early child", "failing", "handed out", "root",
+        "GET",
+        "aside",
+        "decorated",
+        "early child",
+        "failing",
+        "handed out",
+        "root",
     ]
     assert stock["problems"] == []
     assert stock["same provider"]

@@ -232,7 +232,10 @@ def test_results_exceptions_and_arguments_go_through(tracing: Tracing) -> None:
         raise error
 
     with ThreadPoolExecutor(1) as pool, lighttrace.span("outer"):
-        assert pool.submit(take, 1, context=2, function=3, fn=4).result(DEADLINE_S) == ((1,), {"context": 2, "function": 3, "fn": 4})
+        assert pool.submit(take, 1, context=2, function=3, fn=4).result(DEADLINE_S) == (
+            (1,),
+            {"context": 2, "function": 3, "fn": 4},
+        )
         assert pool.submit(fail).exception(DEADLINE_S) is error
         with pytest.raises(TypeError):
             pool.submit()  # type: ignore[call-arg]  # programs do

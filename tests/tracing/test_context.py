@@ -23,7 +23,12 @@ def test_a_team_scope_names_every_span_inside_and_none_outside(tracing: Tracing)
             pass
         with lighttrace.span("after"):
             pass
-    assert {span.name: span.team for span in tracing.spans} == {"before": None, "inside": "fraud", "below": "fraud", "after": None}
+    assert {span.name: span.team for span in tracing.spans} == {
+        "before": None,
+        "inside": "fraud",
+        "below": "fraud",
+        "after": None,
+    }
     assert tracing.named("below").attributes["lighttrace.team.source"] == "scope"
 
 
@@ -94,7 +99,10 @@ async def test_a_team_scope_is_a_decorator_for_every_kind_of_function(tracing: T
         with lighttrace.span("between"):
             pass
     assert {span.name: span.team for span in tracing.spans} == {
-        "plain": "fraud", "coroutine": "fraud", "generator": "fraud", "between": None,
+        "plain": "fraud",
+        "coroutine": "fraud",
+        "generator": "fraud",
+        "between": None,
     }
 
 

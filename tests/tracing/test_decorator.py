@@ -362,7 +362,10 @@ def test_the_nearest_says_whose_a_span_is(owned: Tracing) -> None:
         with lighttrace.span("given", team="given"):
             pass
     assert [team_of(span) for span in owned.spans] == [
-        ("scope", "scope"), ("mine", "span"), ("scope", "scope"), ("given", "span"),
+        ("scope", "scope"),
+        ("mine", "span"),
+        ("scope", "scope"),
+        ("given", "span"),
     ]
 
 
@@ -385,5 +388,3 @@ def test_a_broken_resolver_leaves_the_default(contained: list[Any]) -> None:
         manual.use(None)
     assert made.take().team == "payments"
     assert contained
-
-

@@ -59,8 +59,12 @@ def test_spans_are_sampled_as_the_sdk_samples_them(name: str, flags: int | None)
         assert got_child.get_span_context().trace_flags.sampled == expected_child.get_span_context().trace_flags.sampled
 
 
-@pytest.mark.parametrize(("name", "argument"), [("traceidratio", "2"), ("traceidratio", "half"), ("nonsense", None), ("parentbased_", None)])
-def test_a_wrong_setting_records_everything_and_says_so(name: str, argument: str | None, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("name", "argument"), [("traceidratio", "2"), ("traceidratio", "half"), ("nonsense", None), ("parentbased_", None)]
+)
+def test_a_wrong_setting_records_everything_and_says_so(
+    name: str, argument: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     assert named(name, argument).samples(1, None)
     assert any("recording every trace" in record.getMessage() for record in caplog.records)
 

@@ -23,7 +23,13 @@ def test_a_span_has_what_it_was_started_with(tracing: Tracing) -> None:
     )
     span.end(end_time=2_000)
     done = tracing.take()
-    assert (done.name, done.kind, dict(done.attributes), done.start_time, done.end_time) == ("work", SpanKind.PRODUCER, {"a": 1}, 1_000, 2_000)
+    assert (done.name, done.kind, dict(done.attributes), done.start_time, done.end_time) == (
+        "work",
+        SpanKind.PRODUCER,
+        {"a": 1},
+        1_000,
+        2_000,
+    )
     assert [(link.context, dict(link.attributes or {})) for link in done.links] == [(other(), {"b": 2})]
     assert done.status.status_code is StatusCode.UNSET
 

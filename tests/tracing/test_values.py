@@ -204,11 +204,28 @@ def test_text_that_is_no_utf_8_survives_until_it_is_encoded(tracing: Tracing) ->
 
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.decimals() | st.uuids() | st.datetimes()
-    | st.timedeltas() | st.fractions() | st.ip_addresses() | st.complex_numbers() | st.sampled_from([Colour.RED, Code.OK, Kind.A, Broken(), object()])
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.decimals()
+    | st.uuids()
+    | st.datetimes()
+    | st.timedeltas()
+    | st.fractions()
+    | st.ip_addresses()
+    | st.complex_numbers()
+    | st.sampled_from([Colour.RED, Code.OK, Kind.A, Broken(), object()])
     | st.characters(categories=["Cs"]),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers() | st.none(), inner) | st.tuples(inner) | st.frozensets(st.integers())
-    | st.builds(Numpy, inner),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.text() | st.integers() | st.none(), inner)
+        | st.tuples(inner)
+        | st.frozensets(st.integers())
+        | st.builds(Numpy, inner)
+    ),
     max_leaves=20,
 )
 
