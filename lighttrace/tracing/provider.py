@@ -64,7 +64,9 @@ class TracerProvider(ApiTracerProvider):
             )
             tracer = self._tracers.get(key)
             if tracer is None:
-                tracer = Tracer(self.pipeline, instrumenting_module_name or "", instrumenting_library_version, schema_url, attributes)
+                tracer = Tracer(
+                    self.pipeline, instrumenting_module_name or "", instrumenting_library_version, schema_url, attributes
+                )
                 # setdefault, so that two threads asking at once get the same tracer.
                 tracer = self._tracers.setdefault(key, tracer)
             return tracer

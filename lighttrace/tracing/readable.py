@@ -103,7 +103,9 @@ class ReadableMixin:
         from opentelemetry.sdk.trace import Event
 
         me: Any = self
-        return tuple(Event(name, attributes, time) for name, time, attributes, _ in me._rare.events) if me._rare is not None else ()
+        return (
+            tuple(Event(name, attributes, time) for name, time, attributes, _ in me._rare.events) if me._rare is not None else ()
+        )
 
     @property
     def links(self) -> "Sequence[Link]":

@@ -141,5 +141,3 @@ def _async_generator(function: Any, make_scope: Callable[[], Any]) -> Any:
             failure = None
 
     return generator
-
-
