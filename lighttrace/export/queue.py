@@ -157,11 +157,11 @@ class SpanQueue:
                 self._event.set()
             if self._behind:
                 self._weigh(waiting)
-            self.wake_at = min(waiting + _STEP, max(self.size, waiting + 1))
             if waiting >= self.size:
-                self._shed(waiting - self.size + max(1, self.size // _SHED), "queue_full")
+                self._shed(waiting - self.size + max(1, self.size // _SHED), 0, "queue_full")
             elif self._weighed > self.most_bytes:
-                self._shed(max(1, waiting // _SHED), "queue_bytes")
+                self._shed(0, self.most_bytes * (_SHED - 1) // _SHED, "queue_bytes")
+            self.wake_at = min(len(self._pending) + _STEP, self.size)
         except Exception as error:
             guard.site("export.queue").failed(error)
 
@@ -176,32 +176,39 @@ class SpanQueue:
                 pass
             self._weighed_spans = waiting
 
-    def _shed(self, wanted: int, reason: str) -> None:
-        """Let go of `wanted` spans: those that say least, the oldest of them first."""
+    def _shed(self, wanted: int, most_bytes: int, reason: str) -> None:
+        """Let go of `wanted` spans, or of as many as hold more than `most_bytes`: what says least first, the oldest of it first."""
         if not self._starting.acquire(blocking=False):
             return  # another thread is at it
         try:
             pending = self._pending
-            taken = []
-            for _ in range(len(pending)):
-                try:
+            taken: list[Span] = []
+            try:
+                for _ in range(len(pending)):
                     taken.append(pending.popleft())
-                except IndexError:
-                    break
+            except IndexError:  # the worker took some meanwhile
+                pass
+            before = len(taken)
+            excess = sum(map(weigh, taken)) - most_bytes if most_bytes else 0
             for level in (0, 1, 2):
-                if wanted <= 0:
+                if wanted <= 0 and excess <= 0:
                     break
                 kept = []
                 for span in taken:
-                    if wanted > 0 and _precedence(span) <= level:
+                    if (wanted > 0 or excess > 0) and _precedence(span) <= level:
                         wanted -= 1
+                        if most_bytes:
+                            excess -= weigh(span)
                         self._count_drop(reason, 1)
                     else:
                         kept.append(span)
                 taken = kept
             pending.extendleft(reversed(taken))
-            self._weighed = sum(weigh(span) for span in taken) if reason == "queue_bytes" else self._weighed * 7 // 8
+            self._weighed = sum(map(weigh, taken))
             self._weighed_spans = len(taken)
+            with self._done:
+                self._finished += before - len(taken)
+                self._done.notify_all()
         finally:
             self._starting.release()
         guard.log("export.dropping", f"the queue is full and spans are dropped ({self._drops()}); see lighttrace doctor")
@@ -240,7 +247,7 @@ class SpanQueue:
                     everything = everything or bool(self._flushing) or self._closed
                     if self._closed and self._deadline is not None and time.monotonic() >= self._deadline:
                         break
-                self.wake_at = self.batch_size
+                self.wake_at = 0 if self._closed else self.batch_size
                 if self._closed and self._deadline is not None and time.monotonic() >= self._deadline:
                     break
             self._close_exporter()

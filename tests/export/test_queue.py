@@ -1,0 +1,229 @@
+"""The queue: the program never waits, the books balance, and what says least goes first."""
+
+import os
+import random
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from lighttrace.export.queue import ARRIVED, Outcome, SpanQueue
+from lighttrace.tracing.pipeline import Pipeline
+from lighttrace.tracing.provider import TracerProvider
+
+
+class Scripted:
+    """An exporter that answers what it is told to, and can be held up."""
+
+    def __init__(self, answers: list[Outcome] | None = None) -> None:
+        self.answers = answers or []
+        self.batches: list[list[Any]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.closed = False
+
+    def prepare(self, batch: list[Any], extra: dict[str, Any] | None) -> list[Any]:
+        return batch
+
+    def send(self, payload: list[Any], timeout: float) -> Outcome:
+        self.entered.set()
+        if not self.gate.wait(timeout):
+            return Outcome("timeout: held up", retry=True)
+        answer = self.answers.pop(0) if self.answers else ARRIVED
+        if not answer.reason:
+            self.batches.append(payload)
+        return answer
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def traced(exporter: Scripted, **options: Any) -> tuple[SpanQueue, Any]:
+    queue = SpanQueue(lambda: exporter, **{"delay": 0.05, **options})
+    return queue, TracerProvider(Pipeline(put=queue.put)).get_tracer("t")
+
+
+def total(queue: SpanQueue) -> int:
+    stats = queue.stats()
+    return int(stats["exported"] + sum(stats["dropped"].values()) + stats["queued"])
+
+
+def test_no_thread_before_the_first_span_has_ended() -> None:
+    before = threading.active_count()
+    queue, tracer = traced(Scripted())
+    span = tracer.start_span("open")
+    assert threading.active_count() == before
+    span.end()
+    assert queue.flush(5)
+    assert threading.active_count() == before + 1
+    assert queue.shutdown(5)
+
+
+def test_everything_arrives_once_and_in_order() -> None:
+    exporter = Scripted()
+    queue, tracer = traced(exporter, batch_size=10)
+    for number in range(95):
+        tracer.start_span(f"{number}").end()
+    assert queue.flush(5)
+    assert [span.name for batch in exporter.batches for span in batch] == [f"{number}" for number in range(95)]
+    assert max(len(batch) for batch in exporter.batches) <= 10
+    assert queue.shutdown(5)
+    assert exporter.closed
+    assert queue.stats() == {"exported": 95, "dropped": {}, "queued": 0}
+
+
+def test_timer_sends_what_does_not_fill_a_batch() -> None:
+    exporter = Scripted()
+    queue, tracer = traced(exporter, delay=0.02)
+    tracer.start_span("alone").end()
+    assert exporter.entered.wait(5)
+    assert queue.shutdown(5)
+    assert queue.exported == 1
+
+
+def test_program_never_waits_and_errors_and_entries_go_last_while_the_backend_hangs() -> None:
+    exporter = Scripted()
+    exporter.gate.clear()
+    queue, tracer = traced(exporter, size=100, batch_size=10, export_timeout=60)
+    root = tracer.start_span("first root")
+    for _ in range(10):
+        tracer.start_span("fill the first batch").end()
+    assert exporter.entered.wait(5)
+    from opentelemetry import trace
+
+    parent = trace.set_span_in_context(root)
+    ended = 10
+    for number in range(1000):
+        span = tracer.start_span("call", parent, trace.SpanKind.CLIENT)
+        if number % 20 == 0:
+            span.set_status(trace.StatusCode.ERROR)
+        span.end()
+        ended += 1
+        assert total(queue) == ended
+    waiting = list(queue._pending)
+    assert len(waiting) <= 100
+    assert sum(span._status == 2 for span in waiting) == 50
+    assert queue.stats()["dropped"] == {"queue_full": ended - 10 - len(waiting)}
+    begun = time.monotonic()
+    assert not queue.shutdown(0.3)
+    assert time.monotonic() - begun < 3
+    assert total(queue) == ended
+    exporter.gate.set()
+
+
+def test_queue_is_bounded_in_bytes_too() -> None:
+    exporter = Scripted()
+    exporter.gate.clear()
+    queue, tracer = traced(exporter, size=10_000, batch_size=10, most_bytes=1 << 20, export_timeout=60)
+    for _ in range(10):
+        tracer.start_span("fill the first batch").end()
+    assert exporter.entered.wait(5)
+    for _ in range(2000):
+        tracer.start_span("large", attributes={"text": "x" * 10_000}).end()
+    held = sum(len(span._attributes.get("text", "")) for span in queue._pending)
+    assert held < 3 << 20
+    assert queue.stats()["dropped"]["queue_bytes"] > 1000
+    exporter.gate.set()
+    assert queue.shutdown(5)
+
+
+def test_what_may_be_tried_again_is_and_what_may_not_is_dropped() -> None:
+    exporter = Scripted([Outcome("status_503: busy", retry=True, retry_after=0.01), ARRIVED, Outcome("status_400: no"), ARRIVED])
+    queue, tracer = traced(exporter, batch_size=1, size=10)
+    tracer.start_span("one").end()
+    assert queue.flush(5)
+    tracer.start_span("two").end()
+    assert queue.flush(5)
+    tracer.start_span("three").end()
+    assert queue.shutdown(5)
+    assert [span.name for batch in exporter.batches for span in batch] == ["one", "three"]
+    assert queue.stats() == {"exported": 2, "dropped": {"status_400": 1}, "queued": 0}
+
+
+def test_rejected_spans_of_a_batch_are_counted_apart() -> None:
+    queue, tracer = traced(Scripted([Outcome(rejected=2)]), batch_size=5)
+    for _ in range(5):
+        tracer.start_span("s").end()
+    assert queue.shutdown(5)
+    assert queue.stats() == {"exported": 3, "dropped": {"rejected": 2}, "queued": 0}
+
+
+def test_backend_that_goes_down_and_comes_back_is_told_in_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    down = [Outcome("connection: refused", retry=True, retry_after=0.001) for _ in range(5)]
+    queue, tracer = traced(Scripted([*down, ARRIVED, ARRIVED]), batch_size=1)
+    tracer.start_span("one").end()
+    assert queue.flush(5)
+    tracer.start_span("two").end()
+    assert queue.shutdown(5)
+    lines = [record.message for record in caplog.records if record.name == "lighttrace"]
+    assert len(lines) == 2
+    assert "cannot be delivered" in lines[0]
+    assert "delivered again" in lines[1]
+
+
+def test_spans_after_shutdown_are_counted() -> None:
+    queue, tracer = traced(Scripted())
+    tracer.start_span("in time").end()
+    assert queue.shutdown(5)
+    tracer.start_span("late").end()
+    assert queue.stats() == {"exported": 1, "dropped": {"after_shutdown": 1}, "queued": 0}
+
+
+def test_books_balance_under_threads_and_a_backend_that_fails_at_random() -> None:
+    chance = random.Random(7)
+
+    class Moody(Scripted):
+        def send(self, payload: list[Any], timeout: float) -> Outcome:
+            if chance.random() < 0.3:
+                return Outcome("status_503", retry=chance.random() < 0.7, retry_after=0.0001)
+            return super().send(payload, timeout)
+
+    exporter = Moody()
+    queue, tracer = traced(exporter, size=500, batch_size=50)
+
+    def work() -> None:
+        for _ in range(2000):
+            tracer.start_span("s").end()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert queue.shutdown(10)
+    stats = queue.stats()
+    assert stats["queued"] == 0
+    assert stats["exported"] + sum(stats["dropped"].values()) == 8000
+    assert stats["exported"] == sum(len(batch) for batch in exporter.batches)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_child_sends_its_own_spans_and_none_of_its_parents() -> None:
+    exporter = Scripted()
+    exporter.gate.clear()
+    queue, tracer = traced(exporter, delay=30)
+    os.register_at_fork(after_in_child=queue.in_child)
+    for _ in range(5):
+        tracer.start_span("parent's").end()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            exporter.gate.set()
+            exporter.batches.clear()
+            tracer.start_span("child's").end()
+            done = queue.shutdown(5)
+            names = ",".join(span.name for batch in exporter.batches for span in batch)
+            os.write(writer, f"{done} {names}".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read() == "True child's"
+    exporter.gate.set()
+    assert queue.shutdown(5)
+    assert queue.stats() == {"exported": 5, "dropped": {}, "queued": 0}
