@@ -68,9 +68,10 @@ def weigh(span: "Span") -> int:
 
 def _precedence(span: "Span") -> int:
     """What is let go first: 0 a call that succeeded, 1 anything else that did, 2 errors and the entries of requests."""
-    if span._status == 2 or not span._parent_id or (span._trace.remote is not None and span._kind.value == 1):
+    kind = span._kind._value_
+    if span._status == 2 or not span._parent_id or (kind == 1 and span._trace.remote is not None):
         return 2
-    return 0 if span._kind.value in (2, 3) else 1
+    return 0 if kind == 2 or kind == 3 else 1
 
 
 class SpanQueue:
@@ -190,21 +191,23 @@ class SpanQueue:
                 pass
             before = len(taken)
             excess = sum(map(weigh, taken)) - most_bytes if most_bytes else 0
+            levels = list(map(_precedence, taken))
+            gone: set[int] = set()
             for level in (0, 1, 2):
                 if wanted <= 0 and excess <= 0:
                     break
-                kept = []
-                for span in taken:
-                    if (wanted > 0 or excess > 0) and _precedence(span) <= level:
+                for index, precedence in enumerate(levels):
+                    if precedence == level:
+                        gone.add(index)
                         wanted -= 1
                         if most_bytes:
-                            excess -= weigh(span)
-                        self._count_drop(reason, 1)
-                    else:
-                        kept.append(span)
-                taken = kept
+                            excess -= weigh(taken[index])
+                        if wanted <= 0 and excess <= 0:
+                            break
+            self._count_drop(reason, len(gone))
+            taken = [span for index, span in enumerate(taken) if index not in gone]
             pending.extendleft(reversed(taken))
-            self._weighed = sum(map(weigh, taken))
+            self._weighed = sum(map(weigh, taken)) if most_bytes else self._weighed * len(taken) // max(1, before)
             self._weighed_spans = len(taken)
             with self._done:
                 self._finished += before - len(taken)
@@ -404,7 +407,7 @@ class SpanQueue:
         deadline = time.monotonic() + timeout
         self._deadline = deadline
         self._hurry.set()
-        done = self.flush(timeout)
+        done = self.flush(timeout * 0.95)  # what is left is for the interpreter's own way out
         self._closed = True
         self.wake_at = 0
         self._event.set()
