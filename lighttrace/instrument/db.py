@@ -132,7 +132,7 @@ class DbPatch(Patch):
             return None
 
     def _describe(self, facts: Facts, statement: str, beside: bool) -> tuple[str, dict[str, Any]]:
-        summary, text = sql.describe(statement, beside or state.capture_literals)
+        summary, text = sql.describe(statement, beside or state.capture_literals, facts.attributes[semconv.DB_SYSTEM_NAME])
         attributes = dict(facts.attributes)
         if summary:
             attributes[semconv.DB_QUERY_SUMMARY] = summary
@@ -233,7 +233,9 @@ def scrub(message: str) -> str:
     text = re.sub(r"=\((?:[^()]|\([^()]*\))*\)", "=(?)", message)
     text = re.sub(r"(?i)(failing row contains )\(.*\)", r"\1(?)", text)
     text = re.sub(r"'(?:[^'\\]|''|\\.)*'", "'?'", text)
-    text = re.sub(r'(?i)(invalid input syntax[^:]*: )".*"', r'\1"?"', text)
+    text = re.sub(r'(?i)(: |\b(?:near|value|string) )"(?:[^"\n]|"")*"', r'\1"?"', text)
+    # The context quotes the row or the statement inside a function that it was about.
+    text = re.sub(r"(?ms)^CONTEXT:.*?(?=^[A-Z]+:|\Z)", "", text)
     # "LINE 1: select ..." quotes the statement itself.
     text = re.sub(r"(?m)^LINE \d+:.*(?:\n\s*\^)?", "", text).rstrip()
     return re.sub(r"(?<![\w.])\d{5,}(?![\w.])", "?", text)

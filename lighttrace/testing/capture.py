@@ -7,12 +7,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from opentelemetry import propagate as otel_propagate
 from opentelemetry import trace as otel_trace
 
 from lighttrace import guard, semconv
 from lighttrace.config import load
-from lighttrace.instrument import engine
+from lighttrace.instrument import engine, propagate
 from lighttrace.instrument.registry import registry
+from lighttrace.propagation import composite
 from lighttrace.testing.spans import CapturedSpan
 from lighttrace.tracing.context import SPAN_KEY, current
 from lighttrace.tracing.ids import new_span_id, new_trace_id
@@ -20,7 +22,7 @@ from lighttrace.tracing.limits import Limits
 from lighttrace.tracing.owner import owner
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.provider import TracerProvider
-from lighttrace.tracing.sampling import named
+from lighttrace.tracing.sampling import named, native
 from lighttrace.tracing.span import Span
 
 DEADLINE_S = 5.0
@@ -41,6 +43,23 @@ class _CountingIds:
 
     def is_trace_id_random(self) -> bool:
         return True
+
+
+class _CountedSampler:
+    """A sampler of the program's own, and how many spans it drops: they get an id and never end here."""
+
+    def __init__(self, sampler: Any, ids: _CountingIds) -> None:
+        self._sampler = sampler
+        self._ids = ids
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._sampler.should_sample(*args, **kwargs)
+        if not result.decision.is_sampled():
+            self._ids.started -= 1
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sampler, name)
 
 
 _provider: TracerProvider | None = None
@@ -189,9 +208,13 @@ class Capture:
         resource: dict[str, Any] = {**config.resource, semconv.SERVICE_NAME: self.service}
         if self.team is not None:
             resource[semconv.TEAM] = resource[semconv.SERVICE_OWNER_NAME] = self.team
+        if sampler is None or isinstance(sampler, str):
+            sampler = named(sampler or config.sampler, config.sampler_arg)
+        elif native(sampler) is sampler:
+            sampler = _CountedSampler(sampler, self._ids)
         fresh = Pipeline(
             resource=resource,
-            sampler=named(config.sampler, config.sampler_arg) if sampler is None else named(sampler) if isinstance(sampler, str) else sampler,
+            sampler=sampler,
             limits=Limits(config.attribute_count_limit, config.attribute_length_limit, config.event_count_limit, config.link_count_limit),
             put=self._put,
             default_owner=owner(self.team, "service"),
@@ -202,11 +225,17 @@ class Capture:
         self._swap_slots()
         engine.configure(config, self.provider, resolver)
         before_provider, before_sink = otel_trace._TRACER_PROVIDER, guard.sink
+        before_textmap, before_fast, before_own = otel_propagate.get_global_textmap(), propagate.textmap, propagate._own
+        propagator = composite(config.propagators)
+        propagate.use(propagator, fast=set(config.propagators) == {"tracecontext", "baggage"})
+        otel_propagate.set_global_textmap(propagator)
         otel_trace._TRACER_PROVIDER = self.provider
         guard.sink = lambda name, error: self.failures.append((name, error))
 
         def restore() -> None:
             otel_trace._TRACER_PROVIDER = before_provider
+            otel_propagate.set_global_textmap(before_textmap)
+            propagate.textmap, propagate._own = before_fast, before_own
             guard.sink = before_sink
 
         self._saved.append(restore)

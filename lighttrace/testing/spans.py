@@ -51,7 +51,9 @@ class CapturedSpan:
         self.message = rare.message if rare is not None else None
         self.attributes: dict[str, Any] = dict(span.attributes)
         self.events = [Event(name, time, kept) for name, time, kept, _ in rare.events] if rare is not None else []
-        self.links = [f"{context.trace_id:032x}-{context.span_id:016x}" for context, _, _ in rare.links] if rare is not None else []
+        self.links = (
+            [f"{context.trace_id:032x}-{context.span_id:016x}" for context, _, _ in rare.links] if rare is not None else []
+        )
         self.team = span._owner.team
         self.team_source = span._owner.source
         self.scope = span._tracer.scope_name

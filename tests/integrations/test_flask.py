@@ -75,7 +75,13 @@ plain, mine = make(Flask), make(Mine)
         def view():
             raise error
 
-        environ = {"REQUEST_METHOD": "GET", "SERVER_NAME": "kit", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "wsgi.input": None}
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "SERVER_NAME": "kit",
+            "SERVER_PORT": "80",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": None,
+        }
         app({"PATH_INFO": "/", **environ}, lambda *args: None)
 
     def test_test_client_sees_the_exception_itself(self):

@@ -180,5 +180,3 @@ def run_to_its_exception(coroutine):
         coroutine.send(None)
     finally:
         coroutine.close()
-
-

@@ -46,7 +46,9 @@ parts = urlsplit(URL)
         if parts.username:  # urllib3 leaves user info to its callers, who put it into the URL that is logged
             headers = {**urllib3.make_headers(basic_auth=f"{parts.username}:{parts.password}"), **(headers or {})}
         with urllib3.PoolManager() as pool:
-            return pool.request(method, url, headers=headers, timeout=timeout, redirect=follow, retries=None if follow else False).status
+            return pool.request(
+                method, url, headers=headers, timeout=timeout, redirect=follow, retries=None if follow else False
+            ).status
 
     def stream(self, url):
         with urllib3.PoolManager() as pool:

@@ -85,13 +85,18 @@ class DatabaseKit(IntegrationKit):
 
     def operations(self) -> dict[str, Callable[[], Any]]:
         many = f"INSERT INTO kit_items VALUES ({self.parameter}, {self.parameter})"
-        operations: dict[str, Callable[[], Any]] = {f"odd: {name}": lambda odd=odd: self.run(odd) for name, odd in ODD_STATEMENTS.items()}
+        operations: dict[str, Callable[[], Any]] = {
+            f"odd: {name}": lambda odd=odd: self.run(odd) for name, odd in ODD_STATEMENTS.items()
+        }
         operations.update(self.ways())
         operations["parameters"] = lambda: self.run(f"SELECT note FROM kit_items WHERE id = {self.parameter}", (1,))
         operations["duplicate"] = lambda: self.run("INSERT INTO kit_items VALUES (1, 'planted')")
         operations["wrong parameters"] = lambda: self.run(SELECT, (1, 2, 3))
         operations["wrong table"] = lambda: self.run("SELECT planted FROM nowhere")
-        operations["many"] = lambda: (self.run_many(many, iter([(3, "a"), (4, "b")])), self.run("DELETE FROM kit_items WHERE id > 2"))
+        operations["many"] = lambda: (
+            self.run_many(many, iter([(3, "a"), (4, "b")])),
+            self.run("DELETE FROM kit_items WHERE id > 2"),
+        )
         operations["many of which one breaks"] = lambda: self.run_many(many, [(5, "a"), (1, "b")])
         return operations
 
@@ -225,7 +230,9 @@ class DatabaseKit(IntegrationKit):
 
     @pytest.mark.parametrize("size", [0, 1, 2, 5])
     def test_batch_gives_its_size(self, size: int) -> None:
-        self.run_many(f"INSERT INTO kit_items VALUES ({self.parameter}, {self.parameter})", [(10 + n, "planted") for n in range(size)])
+        self.run_many(
+            f"INSERT INTO kit_items VALUES ({self.parameter}, {self.parameter})", [(10 + n, "planted") for n in range(size)]
+        )
         summary = "INSERT kit_items" if size == 1 else "BATCH INSERT kit_items"
         span = self.one(name=summary, attributes={semconv.DB_QUERY_SUMMARY: summary})
         assert span.attributes.get(semconv.DB_OPERATION_BATCH_SIZE) == (None if size == 1 else size)

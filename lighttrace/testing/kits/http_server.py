@@ -146,7 +146,9 @@ class HttpServerKit(IntegrationKit):
         if self.supports("test_background_work_is_traced"):
             paths.append("/background")
         operations: dict[str, Callable[[], Any]] = {path: functools.partial(self._ask, path) for path in paths}
-        operations["with headers"] = lambda: self.site.get("/items/7?a=b", {"X-Kit": "1", "traceparent": PARENT, "baggage": "a=b"})
+        operations["with headers"] = lambda: self.site.get(
+            "/items/7?a=b", {"X-Kit": "1", "traceparent": PARENT, "baggage": "a=b"}
+        )
         return operations
 
     def _ask(self, path: str) -> Answer:
@@ -184,7 +186,9 @@ class HttpServerKit(IntegrationKit):
 
     @pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED)
     def test_malformed_parent_is_ignored(self, header: str) -> None:
-        assert self.site.get("/items/7", {"traceparent": header, "tracestate": "=,=;\xff", "baggage": "%zz=;;=,\xff"}).status == 200
+        assert (
+            self.site.get("/items/7", {"traceparent": header, "tracestate": "=,=;\xff", "baggage": "%zz=;;=,\xff"}).status == 200
+        )
         assert self.server_span(parent=None).trace_id != TRACE
 
     def test_caller_is_named_from_the_baggage_and_owns_nothing(self) -> None:

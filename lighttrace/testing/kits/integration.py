@@ -261,21 +261,26 @@ class IntegrationKit:
             called.append(wrapped)
             return wrapped(*args, **kwargs)
 
-        for _, owner, name in list(self.targets()):
+        wrapped = []
+        assert self._untraced  # known before anything is wrapped
+        for _, owner, name in self.targets():
             ours = vars(owner)[name]
             wrapper = wrapt.FunctionWrapper(ours, foreign) if style == "wrapt" else _wrapped_plainly(ours, called)
             setattr(owner, name, wrapper)
-            try:
-                self.integration.disable()
-                assert vars(owner)[name] is wrapper
+            wrapped.append((owner, name, ours, wrapper))
+        try:
+            self.integration.disable()
+            assert all(vars(owner)[name] is wrapper for owner, name, _, wrapper in wrapped)
+            with self.tracing() as spans:
                 self.assert_host_notices_nothing()
-                self.integration.enable()
-                assert vars(owner)[name] is wrapper, "what a foreign wrapper covers is not wrapped again"
-            finally:
+                assert not [span for span in spans.everything if span.scope == f"lighttrace.{self.integration.name}"]
+            self.integration.enable()
+            assert all(vars(owner)[name] is wrapper for owner, name, _, wrapper in wrapped), "what is covered is not wrapped again"
+            self.assert_host_notices_nothing()
+        finally:
+            for owner, name, ours, _ in wrapped:
                 setattr(owner, name, ours)
-        self.spans.clear()
         assert called
-        self.assert_host_notices_nothing()
         self.spans.check_ended()
         assert self.spans.waiting, "it is switched on again"
         self.spans.clear()
