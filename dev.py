@@ -221,7 +221,7 @@ def is_path(argument):
 
 def run(command):
     """Run a program from an empty directory: no `lighttrace` of the checkout there that could be imported by accident."""
-    environ = dict(os.environ, LIGHTTRACE_TEST_INSTALLED="1")
+    environ = dict(os.environ, REQUIRE_INSTALLED_WHEEL="1")
     for variable in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
         environ.pop(variable, None)
     environ["PATH"] = os.path.dirname(command[0]) + os.pathsep + environ.get("PATH", os.defpath)

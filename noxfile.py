@@ -57,7 +57,7 @@ def run_pytest(session: nox.Session) -> None:
     session.chdir(session.create_tmp())
     session.run(
         *("pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), *arguments),
-        env={"LIGHTTRACE_TEST_INSTALLED": "1", "PYTHONPATH": None},
+        env={"REQUIRE_INSTALLED_WHEEL": "1", "PYTHONPATH": None},
     )
 
 

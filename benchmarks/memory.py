@@ -45,7 +45,9 @@ def child(tracer: str) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 
         provider = TracerProvider()
-        provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(), max_queue_size=SPANS * 2, max_export_batch_size=SPANS * 2))
+        provider.add_span_processor(
+            BatchSpanProcessor(ConsoleSpanExporter(), max_queue_size=SPANS * 2, max_export_batch_size=SPANS * 2)
+        )
         trace.set_tracer_provider(provider)
     make = trace.get_tracer("bench").start_as_current_span
     with make("warm up"):

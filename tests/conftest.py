@@ -18,8 +18,7 @@ from typing import Any
 
 # A developer's own settings are not what is tested. Before the first import of lighttrace.
 for _variable in [name for name in os.environ if name.startswith(("LIGHTTRACE_", "OTEL_"))]:
-    if _variable not in ("LIGHTTRACE_REQUIRE_SERVERS", "LIGHTTRACE_TEST_INSTALLED"):
-        del os.environ[_variable]
+    del os.environ[_variable]
 
 import pytest
 from opentelemetry import context as otel_context
@@ -41,7 +40,7 @@ THREADS_DEADLINE_S = 5.0
 def pytest_configure() -> None:
     """The tests' own subject: the installed wheel where that was asked for."""
     here = Path(__file__).resolve().parent.parent / "lighttrace"
-    if os.environ.get("LIGHTTRACE_TEST_INSTALLED") == "1" and Path(lighttrace.__file__).resolve().parent == here:
+    if os.environ.get("REQUIRE_INSTALLED_WHEEL") == "1" and Path(lighttrace.__file__).resolve().parent == here:
         raise pytest.UsageError(f"the installed lighttrace was to be tested, and {here} was imported")
 
 

@@ -1,6 +1,6 @@
 """Real servers for tests, each started once a session from the programs that the machine has.
 
-Where one is missing, its tests are skipped and say why; with LIGHTTRACE_REQUIRE_SERVERS=1 they fail instead.
+Where one is missing, its tests are skipped and say why; with REQUIRE_REAL_SERVERS=1 they fail instead.
 """
 
 import os
@@ -38,7 +38,7 @@ def free_port() -> int:
 def unavailable(server: str, reason: str) -> NoReturn:
     """Skip the test for want of a server, or fail it where servers are required."""
     message = f"{server} is not available: {reason}"
-    if os.environ.get("LIGHTTRACE_REQUIRE_SERVERS") == "1":
+    if os.environ.get("REQUIRE_REAL_SERVERS") == "1":
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
 

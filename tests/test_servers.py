@@ -23,12 +23,12 @@ async def test_postgresql_answers_async_too(postgresql: PostgresServer) -> None:
 
 
 def test_missing_server_skips_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LIGHTTRACE_REQUIRE_SERVERS", raising=False)
+    monkeypatch.delenv("REQUIRE_REAL_SERVERS", raising=False)
     with pytest.raises(pytest.skip.Exception, match="Thing is not available: not installed"):
         unavailable("Thing", "not installed")
 
 
 def test_missing_server_fails_where_servers_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIGHTTRACE_REQUIRE_SERVERS", "1")
+    monkeypatch.setenv("REQUIRE_REAL_SERVERS", "1")
     with pytest.raises(pytest.fail.Exception, match="Thing is not available: not installed"):
         unavailable("Thing", "not installed")

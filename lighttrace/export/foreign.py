@@ -33,7 +33,11 @@ class ForeignExporter:
     def send(self, payload: "list[Span]", timeout: float) -> Outcome:
         """Call its `export`."""
         result = self.exporter.export(payload)
-        return ARRIVED if getattr(result, "name", "SUCCESS") == "SUCCESS" else Outcome(f"exporter: {type(self.exporter).__name__} failed")
+        return (
+            ARRIVED
+            if getattr(result, "name", "SUCCESS") == "SUCCESS"
+            else Outcome(f"exporter: {type(self.exporter).__name__} failed")
+        )
 
     def close(self) -> None:
         """Shut it down."""

@@ -1,6 +1,7 @@
 """Spans to OTLP JSON (OpenTelemetry protocol specification, "JSON Protobuf Encoding"): hex ids, 64-bit numbers as strings."""
 
 import json
+import math
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from lighttrace.tracing.values import exportable
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
+
+_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 def encode_json(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None) -> str:
@@ -101,7 +104,7 @@ def _value(value: Any) -> dict[str, Any]:
         return {"intValue": str(value)} if -(1 << 63) <= value < 1 << 63 else {"stringValue": str(value)}
     if kind is float:
         # JSON has no numbers for these; protobuf's JSON form writes their names.
-        return {"doubleValue": value if value - value == 0 else "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"}
+        return {"doubleValue": value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")}
     if kind is bytes:
         return {"bytesValue": b64encode(value).decode()}
     if kind is tuple or kind is list:

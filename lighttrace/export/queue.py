@@ -186,7 +186,7 @@ class SpanQueue:
             taken: list[Span] = []
             try:
                 for _ in range(len(pending)):
-                    taken.append(pending.popleft())
+                    taken.append(pending.popleft())  # noqa: PERF401  # what was taken before an IndexError must be kept
             except IndexError:  # the worker took some meanwhile
                 pass
             before = len(taken)
@@ -260,7 +260,7 @@ class SpanQueue:
         pending = self._pending
         try:
             for _ in range(self.batch_size):
-                batch.append(pending.popleft())
+                batch.append(pending.popleft())  # noqa: PERF401  # as above
         except IndexError:
             pass
         self._in_flight = len(batch)
@@ -413,7 +413,7 @@ class SpanQueue:
         self._event.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(max(0.0, min(1.0, deadline - time.monotonic())) if not done else 1.0)
+            thread.join(1.0 if done else 0.0)
         with self._done:
             if self._in_flight and (thread is None or thread.is_alive()):
                 # Abandoned while it was being sent: whether it arrives after all cannot be known from here.

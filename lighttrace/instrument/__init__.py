@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lighttrace.instrument.asgi import AsgiPatch as AsgiPatch
-    from lighttrace.instrument.carriers import RawHeaders as RawHeaders, StoredHeaders as StoredHeaders
-    from lighttrace.instrument.db import Database as Database, DbPatch as DbPatch
+    from lighttrace.instrument.carriers import RawHeaders as RawHeaders
+    from lighttrace.instrument.carriers import StoredHeaders as StoredHeaders
+    from lighttrace.instrument.db import Database as Database
+    from lighttrace.instrument.db import DbPatch as DbPatch
     from lighttrace.instrument.dbapi import FactoryPatch as FactoryPatch
-    from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch, ResendPatch as ResendPatch
-    from lighttrace.instrument.http_server import FailurePatch as FailurePatch, MountPatch as MountPatch, RoutePatch as RoutePatch
+    from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch
+    from lighttrace.instrument.http_client import ResendPatch as ResendPatch
+    from lighttrace.instrument.http_server import FailurePatch as FailurePatch
+    from lighttrace.instrument.http_server import MountPatch as MountPatch
+    from lighttrace.instrument.http_server import RoutePatch as RoutePatch
     from lighttrace.instrument.registry import Integration as Integration
-    from lighttrace.instrument.threads import StartPatch as StartPatch, SubmitPatch as SubmitPatch
+    from lighttrace.instrument.threads import StartPatch as StartPatch
+    from lighttrace.instrument.threads import SubmitPatch as SubmitPatch
     from lighttrace.instrument.wsgi import WsgiPatch as WsgiPatch
 
 # Each loaded with the first integration that uses it: a program without a database never reads the database's engine.

@@ -132,7 +132,9 @@ class Response:
             if kind == "http.response.start":
                 self.call.status = message["status"]
                 if state.server_response_headers:
-                    capture(self.call.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Headers(message["headers"]))
+                    capture(
+                        self.call.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Headers(message["headers"])
+                    )
             elif kind == "http.response.body" and not message.get("more_body"):
                 if self.call.status < 500:
                     self.call.end()

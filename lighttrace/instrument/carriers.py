@@ -41,7 +41,7 @@ class RawHeaders:
 
     def __contains__(self, name: str) -> bool:
         wanted = name.encode()
-        return any([lower == wanted for _, lower, _ in self._list])
+        return wanted in [lower for _, lower, _ in self._list]
 
     def __setitem__(self, name: str, value: str) -> None:
         key = name.encode()

@@ -134,16 +134,15 @@ PAST_OVERRIDES = sys.version_info >= (3, 11)
 
 def _insert(wanted: type, base: type, known: dict[type, type], make_space: Callable[[Any], dict[str, Any]]) -> type:
     """A subclass of `wanted` in which ours stands just above the driver's `base`: a user's own methods are called as ever, with
-    the arguments they have, and find us where they call `super()`."""
+    the arguments they have, and find us where they call `super()`.
+    """
     ours = known.get(base)
     if ours is None:
         ours = known[base] = _like(base, (base,), make_space(base))
-    if issubclass(wanted, ours):  # `base` itself is not; a class that we made may come back to us
-        made = wanted
-    else:
-        made = ours if wanted is base else _like(wanted, (wanted, ours), {})
-    known[wanted] = made
-    return made
+    if not issubclass(wanted, ours):  # `base` itself is not; a class that we made may come back to us
+        wanted, asked = (ours if wanted is base else _like(wanted, (wanted, ours), {})), wanted
+        known[asked] = wanted
+    return wanted
 
 
 def _like(kind: type, bases: tuple[type, ...], space: dict[str, Any]) -> type:

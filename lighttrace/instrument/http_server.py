@@ -14,7 +14,6 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
-from lighttrace.instrument import propagate
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.propagation import baggage
@@ -123,7 +122,8 @@ def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
 
 class RoutePatch(Patch):
     """The seam at which a framework has found the handler: `read_route` has its signature and gives the environ or scope,
-    the route's template (or None) and the handler (or None)."""
+    the route's template (or None) and the handler (or None).
+    """
 
     def __init__(self, target: str, read_route: Callable[..., tuple[Any, str | None, Any]]) -> None:
         super().__init__(target)
@@ -163,7 +163,8 @@ class MountPatch(RoutePatch):
 
 class FailurePatch(Patch):
     """The seam at which a framework turns an uncaught exception into a response: `read_failure` has its signature and gives
-    the environ or scope, and the exception."""
+    the environ or scope, and the exception.
+    """
 
     def __init__(self, target: str, read_failure: Callable[..., tuple[Any, BaseException]]) -> None:
         super().__init__(target)

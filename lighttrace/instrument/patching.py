@@ -8,10 +8,12 @@ Undo puts back exactly what stood there. If somebody has wrapped us since, their
 """
 
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MARK = "__lighttrace_patch__"
 

@@ -125,7 +125,9 @@ def extract(context: Context, parent: str | None, tracestate: Any, carried: Any)
     return context, None
 
 
-def extract_with(propagator: Any, headers: Mapping[str, Any], getter: Any, context: Context) -> tuple[Context, Mapping[str, Any] | None]:
+def extract_with(
+    propagator: Any, headers: Mapping[str, Any], getter: Any, context: Context
+) -> tuple[Context, Mapping[str, Any] | None]:
     """The same through a propagator of OpenTelemetry's kind."""
     made = propagator.extract(headers, context=context, getter=getter)
     return made, baggage.get_all(made) or None
@@ -148,7 +150,9 @@ class _Additive:
             self.added.append(key)
 
 
-def _inject_with(propagator: Any, span: Span | UnsampledSpan, context: Context, headers: MutableMapping[str, str]) -> tuple[str, ...]:
+def _inject_with(
+    propagator: Any, span: Span | UnsampledSpan, context: Context, headers: MutableMapping[str, str]
+) -> tuple[str, ...]:
     made = Context(context)
     dict.__setitem__(made, SPAN_KEY, span)
     setter = _Additive()

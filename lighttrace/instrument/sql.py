@@ -36,7 +36,18 @@ _BY_STANDARD, _BY_ESCAPES = _compile(_STANDARD), _compile(_ESCAPED)
 # Whether a backslash hides a quote, and whether "..." is a name, differs; a driver of another system gets both doubts.
 _BACKSLASHES = frozenset(("mysql", "mariadb", "clickhouse", "gcp.spanner", "gcp.bigquery", "hive", "spark", "trino.hive"))
 _NO_BACKSLASHES = frozenset(
-    ("postgresql", "sqlite", "oracle.db", "microsoft.sql_server", "cockroachdb", "ibm.db2", "firebirdsql", "hsqldb", "h2database", "derby")
+    (
+        "postgresql",
+        "sqlite",
+        "oracle.db",
+        "microsoft.sql_server",
+        "cockroachdb",
+        "ibm.db2",
+        "firebirdsql",
+        "hsqldb",
+        "h2database",
+        "derby",
+    )
 )
 _DOUBLE_IS_NAME = _NO_BACKSLASHES - {"sqlite"}
 
@@ -47,21 +58,29 @@ _OPERATIONS = frozenset(
 )
 _INSIDE = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"))  # operations that may follow within a statement
 _NOT_AFTER = frozenset("FOR ON DO KEY THEN BEFORE AFTER OR OF".split())  # there they are clauses: FOR UPDATE, ON DELETE
-_DEFINING = frozenset(("CREATE", "DROP", "ALTER", "TRUNCATE", "REFRESH", "COMMENT", "RENAME", "LOCK", "ANALYZE", "VACUUM", "REINDEX"))
+_DEFINING = frozenset(
+    ("CREATE", "DROP", "ALTER", "TRUNCATE", "REFRESH", "COMMENT", "RENAME", "LOCK", "ANALYZE", "VACUUM", "REINDEX")
+)
 _OBJECTS = frozenset(
     "TABLE VIEW INDEX DATABASE SCHEMA SEQUENCE FUNCTION PROCEDURE TRIGGER TYPE EXTENSION ROLE USER DOMAIN POLICY PUBLICATION COLUMN".split()
 )
 _BEFORE_TARGET = frozenset(("FROM", "JOIN", "INTO", "STRAIGHT_JOIN"))
-_DIRECT = frozenset("UPDATE INSERT REPLACE UPSERT CALL EXEC EXECUTE COPY TRUNCATE MERGE LOCK PRAGMA USE LISTEN NOTIFY DESCRIBE".split())
+_DIRECT = frozenset(
+    "UPDATE INSERT REPLACE UPSERT CALL EXEC EXECUTE COPY TRUNCATE MERGE LOCK PRAGMA USE LISTEN NOTIFY DESCRIBE".split()
+)
 _SKIPPED = frozenset(
     "ONLY IF NOT EXISTS LATERAL OR TEMP TEMPORARY UNLOGGED UNIQUE MATERIALIZED CONCURRENTLY RECURSIVE REPLACE IGNORE ABORT FAIL ROLLBACK "
     "LOW_PRIORITY HIGH_PRIORITY DELAYED OVERWRITE TABLE TABLES INTO GLOBAL LOCAL CLUSTERED FULLTEXT SPATIAL VIRTUAL FOREIGN".split()
 )
-_ENDS = frozenset("WHERE SET VALUES ON GROUP ORDER LIMIT OFFSET FETCH HAVING UNION EXCEPT INTERSECT RETURNING DEFAULT USING FOR WINDOW WITH TO".split())
+_ENDS = frozenset(
+    "WHERE SET VALUES ON GROUP ORDER LIMIT OFFSET FETCH HAVING UNION EXCEPT INTERSECT RETURNING DEFAULT USING FOR WINDOW WITH TO".split()
+)
 # Names that a program makes up as it goes would make as many summaries; and FROM is also a word where no table follows.
 _NO_TARGET = frozenset("FETCH MOVE CLOSE SAVEPOINT RELEASE ROLLBACK SET SHOW DECLARE PREPARE DEALLOCATE GRANT REVOKE".split())
 _FUNCTIONS = frozenset(("EXTRACT", "SUBSTRING", "TRIM", "OVERLAY", "POSITION"))
-_COMPARISONS = frozenset(("LIKE", "ILIKE", "GLOB", "REGEXP", "RLIKE", "MATCH", "BETWEEN", "AND", "ESCAPE", "SOUNDS", "DEFAULT", "SET"))
+_COMPARISONS = frozenset(
+    ("LIKE", "ILIKE", "GLOB", "REGEXP", "RLIKE", "MATCH", "BETWEEN", "AND", "ESCAPE", "SOUNDS", "DEFAULT", "SET")
+)
 _LISTS = frozenset(("IN", "VALUES", "VALUE"))
 
 _LIST_OF_LITERALS = re.compile(r"(?i)(\bIN\s*)\(\s*\?(?:\s*,\s*\?)+\s*\)")
@@ -124,7 +143,7 @@ def _is_value(match: "re.Match[str]", before: str, opened: str) -> bool:
     after = match.string[match.end() : match.end() + 1]
     if after == "." or before == ".":
         return False
-    return before[-1:] in "=<>~|+" and before != "" or before in _COMPARISONS or (before in ("(", ",") and opened in _LISTS)
+    return (before != "" and before[-1] in "=<>~|+") or before in _COMPARISONS or (before in ("(", ",") and opened in _LISTS)
 
 
 class _Reader:
@@ -194,7 +213,9 @@ class _Reader:
                 self._operation(piece, upper)
                 return
             self.defining = upper == "WITH"
-        elif upper in _INSIDE and (upper == "SELECT" or self.last not in _NOT_AFTER) and self.operation not in ("GRANT", "REVOKE"):
+        elif (
+            upper in _INSIDE and (upper == "SELECT" or self.last not in _NOT_AFTER) and self.operation not in ("GRANT", "REVOKE")
+        ):
             self._operation(piece, upper)
             return
         self.named = False

@@ -119,7 +119,7 @@ class Response:
         """What the application calls in the place of the server's `start_response`."""
         try:
             self.call.status = int(status[:3])
-            for name, value in headers:
+            for name, _ in headers:
                 if name == "Content-Length" or name.lower() == "content-length":
                     self.known_length = True
                     break

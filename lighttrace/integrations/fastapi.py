@@ -13,9 +13,9 @@ def prepare(app, scope):
     own = getattr(app, "_telemetry", None)
     if own is None or any(own.get(kind) for kind in ("tracer_provider", "meter_provider", "logger_provider")):
         return
-    if sys.modules["opentelemetry.metrics._internal"]._METER_PROVIDER is None:
-        if sys.modules["opentelemetry._logs._internal"]._LOGGER_PROVIDER is None:
-            scope.setdefault("fastapi.telemetry", None)
+    metrics, logs = sys.modules["opentelemetry.metrics._internal"], sys.modules["opentelemetry._logs._internal"]
+    if metrics._METER_PROVIDER is None and logs._LOGGER_PROVIDER is None:
+        scope.setdefault("fastapi.telemetry", None)
 
 
 def read_route(route, scope, *args):

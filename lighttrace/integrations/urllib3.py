@@ -25,7 +25,9 @@ INTEGRATION = Integration(
     requires="urllib3>=1.26",
     patches=(
         # The headers may be the pool's own, which all its requests share.
-        HttpClientPatch("urllib3:HTTPConnectionPool.urlopen", read_request, read_status, read_headers=read_headers, headers_argument="headers"),
+        HttpClientPatch(
+            "urllib3:HTTPConnectionPool.urlopen", read_request, read_status, read_headers=read_headers, headers_argument="headers"
+        ),
         ResendPatch("urllib3:Retry.increment", read_outcome, read_status),
     ),
 )

@@ -1,11 +1,11 @@
-"""CODEOWNERS files: who owns a path, and which line says so.
+r"""CODEOWNERS files: who owns a path, and which line says so.
 
 GitHub's grammar as its documentation gives it: the last matching line wins, a line without owners makes a path unowned,
-`/x/` is anchored, `apps/` matches anywhere, `docs/*` is not recursive, `**` is; no `!`, no `[ ]`, no `\\#`.
+`/x/` is anchored, `apps/` matches anywhere, `docs/*` is not recursive, `**` is; no `!`, no `[ ]`, no `\#`.
 """
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 PLACES = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS", ".gitlab/CODEOWNERS")
@@ -44,8 +44,10 @@ class CodeOwners:
         if not words or not words[0]:
             return
         pattern = words[0].replace("\\ ", " ")
-        if pattern.startswith("!") or "[" in pattern or pattern.startswith("\\#"):
-            self.problems.append(f"{self.path}:{number}: {pattern!r} is not something that CODEOWNERS can say; the line is skipped")
+        if pattern.startswith(("!", "\\#")) or "[" in pattern:
+            self.problems.append(
+                f"{self.path}:{number}: {pattern!r} is not something that CODEOWNERS can say; the line is skipped"
+            )
             return
         bad = [word for word in words[1:] if not _OWNER.match(word)]
         if bad:
@@ -64,19 +66,17 @@ class CodeOwners:
         return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     anchored = pattern.startswith("/") or "/" in pattern.rstrip("/")
     folder = pattern.endswith("/")
     body = pattern.strip("/")
-    out = []
-    for piece in re.split(r"(\*\*/|/\*\*|\*\*|\*|\?)", body):
-        out.append({"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(piece) or re.escape(piece))
-    text = "".join(out)
+    wild = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    text = "".join([wild.get(piece) or re.escape(piece) for piece in re.split(r"(\*\*/|/\*\*|\*\*|\*|\?)", body)])
     # What names a file or folder names all that is in it; `docs/*` alone names only files right there.
     if folder:
         tail = "/.*"
-    elif body.endswith("/*") or body.endswith("**"):
+    elif body.endswith(("/*", "**")):
         tail = ""
     else:
         tail = "(?:/.*)?"

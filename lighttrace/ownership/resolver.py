@@ -62,7 +62,9 @@ class Resolver:
     def team_for_function(self, function: Any) -> tuple[str, str] | None:
         """The same for a function, whatever it is wrapped in."""
         for _ in range(32):
-            inner = getattr(function, "__wrapped__", None) or getattr(function, "func", None) or getattr(function, "__func__", None)
+            inner = (
+                getattr(function, "__wrapped__", None) or getattr(function, "func", None) or getattr(function, "__func__", None)
+            )
             if inner is None:
                 break
             function = inner
@@ -88,7 +90,12 @@ class Resolver:
     def _look_up(self, file: str | None, module: str | None) -> tuple[str, str] | None:
         try:
             for rule in reversed(self.rules):
-                if set(rule) <= {"module", "team"} and module is not None and "module" in rule and fnmatchcase(module, rule["module"]):
+                if (
+                    set(rule) <= {"module", "team"}
+                    and module is not None
+                    and "module" in rule
+                    and fnmatchcase(module, rule["module"])
+                ):
                     return rule["team"], "rule"
             if file is None:
                 return None
@@ -168,8 +175,7 @@ class Resolver:
                 filename.startswith("<")
                 or f"{os.sep}site-packages{os.sep}" in path
                 or f"{os.sep}dist-packages{os.sep}" in path
-                or path.startswith(_STDLIB)
-                or path.startswith(_OURS)
+                or path.startswith((_STDLIB, _OURS))
             )
             if f"{os.sep}lighttrace{os.sep}_shop{os.sep}" in path:
                 known = True
@@ -193,7 +199,12 @@ class Resolver:
         while trace is not None:
             code = trace.tb_frame.f_code
             if self.is_user_code(code.co_filename):
-                found = code.co_filename, getattr(code, "co_qualname", code.co_name), trace.tb_lineno, trace.tb_frame.f_globals.get("__name__")
+                found = (
+                    code.co_filename,
+                    getattr(code, "co_qualname", code.co_name),
+                    trace.tb_lineno,
+                    trace.tb_frame.f_globals.get("__name__"),
+                )
             trace = trace.tb_next
         if found is None:
             return None

@@ -67,7 +67,8 @@ _provider: TracerProvider | None = None
 
 def _home() -> TracerProvider:
     """The provider that captures use: the program's own if it is LightTrace's, else one for the whole process, because a
-    tracer that a module got when it was imported stays with the provider it came from."""
+    tracer that a module got when it was imported stays with the provider it came from.
+    """
     global _provider
     there = otel_trace._TRACER_PROVIDER
     if isinstance(there, TracerProvider):
@@ -159,7 +160,9 @@ class Capture:
             return found
         if closest is None:
             raise AssertionError(f"no span came in {deadline} s; expected: {expected}")
-        raise AssertionError(f"no span is as expected. The closest is {closest}, but {'; '.join(best or ())}. All: {_listed(others)}")
+        raise AssertionError(
+            f"no span is as expected. The closest is {closest}, but {'; '.join(best or ())}. All: {_listed(others)}"
+        )
 
     def expect_none(self) -> None:
         """AssertionError if any span has ended that was not taken, or is still open."""
@@ -215,7 +218,9 @@ class Capture:
         fresh = Pipeline(
             resource=resource,
             sampler=sampler,
-            limits=Limits(config.attribute_count_limit, config.attribute_length_limit, config.event_count_limit, config.link_count_limit),
+            limits=Limits(
+                config.attribute_count_limit, config.attribute_length_limit, config.event_count_limit, config.link_count_limit
+            ),
             put=self._put,
             default_owner=owner(self.team, "service"),
             resolver=resolver,
@@ -305,7 +310,9 @@ def capture(
 
     One at a time in a process; any number of processes, as pytest-xdist starts them.
     """
-    return Capture(service=service, team=team, resolver=resolver, strict=strict, contained=contained, patch=patch, options=options)
+    return Capture(
+        service=service, team=team, resolver=resolver, strict=strict, contained=contained, patch=patch, options=options
+    )
 
 
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE_S) -> None:

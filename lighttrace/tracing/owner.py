@@ -47,4 +47,3 @@ def owner(team: str | None, source: str) -> Owner:
 
 
 NOBODY = owner(None, DEFAULT)
-

@@ -36,7 +36,17 @@ _put = dict.__setitem__
 class Tracer(ApiTracer):
     """Makes the spans of one instrumentation scope. Get one with `opentelemetry.trace.get_tracer`."""
 
-    __slots__ = ("_only_recording", "_sdk_scope", "covers", "encoded", "pipeline", "schema_url", "scope_attributes", "scope_name", "scope_version")
+    __slots__ = (
+        "_only_recording",
+        "_sdk_scope",
+        "covers",
+        "encoded",
+        "pipeline",
+        "schema_url",
+        "scope_attributes",
+        "scope_name",
+        "scope_version",
+    )
 
     def __init__(
         self,
@@ -243,7 +253,9 @@ class Tracer(ApiTracer):
         """The same tracer for spans that are recorded and not sampled."""
         twin = self._only_recording
         if twin is None:
-            twin = Tracer(self.pipeline.record_only(), self.scope_name, self.scope_version, self.schema_url, self.scope_attributes)
+            twin = Tracer(
+                self.pipeline.record_only(), self.scope_name, self.scope_version, self.schema_url, self.scope_attributes
+            )
             twin._sdk_scope = self._sdk_scope
             self._only_recording = twin
         return twin
@@ -411,9 +423,7 @@ class SpanScope:
             if self._owner is not None and type(span) is Span:
                 span._owner = self._owner
         else:
-            span = tracer.start_span(
-                self._name, options.context, self._kind, self._attributes, options.links, options.start_time
-            )
+            span = tracer.start_span(self._name, options.context, self._kind, self._attributes, options.links, options.start_time)
         self._span = span
         # With an explicit context only the parent comes from there: what is current stays, but for the span.
         made = Context(context)

@@ -57,7 +57,7 @@ def test_backend_is_sent_an_empty_request_with_the_configured_headers() -> None:
 def test_json_is_spoken_where_it_is_asked_for() -> None:
     with backend() as (url, requests):
         assert try_endpoint(settings(url, OTEL_EXPORTER_OTLP_PROTOCOL="http/json")).ok
-    assert (requests[0][1]["content-type"], requests[0][2]) == ("application/json", b"{}")
+    assert (requests[0][1]["content-type"], requests[0][2]) == ("application/json", b'{"resourceSpans":[]}')
 
 
 @pytest.mark.parametrize(

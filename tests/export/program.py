@@ -47,7 +47,12 @@ def run(provider: Any) -> None:
     with_events.add_event("plain", timestamp=START + 1)
     with_events.add_event("with attributes", {"a": 1, "b": "two", "c": [1.5]}, START + 2)
     with_events.end(END)
-    for code, message in ((StatusCode.OK, None), (StatusCode.ERROR, "it broke"), (StatusCode.ERROR, None), (StatusCode.UNSET, None)):
+    for code, message in (
+        (StatusCode.OK, None),
+        (StatusCode.ERROR, "it broke"),
+        (StatusCode.ERROR, None),
+        (StatusCode.UNSET, None),
+    ):
         span = other.start_span(f"status {code.name} {message}", parent, start_time=START)
         span.set_status(Status(code, message))
         span.end(END)

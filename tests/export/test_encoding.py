@@ -75,7 +75,9 @@ def comparable(request: ExportTraceServiceRequest) -> list[Any]:
                 kept = [pair for pair in span.attributes if pair.key != semconv.TEAM]
                 del span.attributes[:]
                 span.attributes.extend(kept)
-                found.append((span.name, group.resource.SerializeToString(deterministic=True), scope.scope, scope.schema_url, span))
+                found.append(
+                    (span.name, group.resource.SerializeToString(deterministic=True), scope.scope, scope.schema_url, span)
+                )
     return sorted(found, key=lambda entry: (entry[0], entry[4].span_id))
 
 
@@ -138,7 +140,7 @@ def test_http_carries_the_same(
         assert exporter.send(exporter.prepare(ours, None), 5).reason == ""
     finally:
         exporter.close()
-    (kind, body), = backend.RequestHandlerClass.bodies
+    ((kind, body),) = backend.RequestHandlerClass.bodies
     if protocol == "http/json":
         assert kind == "application/json"
         sent = from_otlp_json(body.decode())
@@ -179,7 +181,7 @@ def test_grpc_carries_the_same(ours: list[Any], theirs: ExportTraceServiceReques
     finally:
         exporter.close()
         server.stop(None).wait()
-    (body, metadata), = received
+    ((body, metadata),) = received
     assert metadata["api-key"] == "secret"
     assert_same(ExportTraceServiceRequest.FromString(body), theirs)
 

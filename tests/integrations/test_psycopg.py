@@ -62,7 +62,9 @@ class PostgresKit(DatabaseKit):
         return {**super().operations(), "copy": self.copy}
 
     def test_composed_statement_never_keeps_its_literals(self):
-        statement = sql.SQL("SELECT id FROM {} WHERE note = {} AND id > %s").format(sql.Identifier("kit_items"), sql.Literal("planted"))
+        statement = sql.SQL("SELECT id FROM {} WHERE note = {} AND id > %s").format(
+            sql.Identifier("kit_items"), sql.Literal("planted")
+        )
         assert self.run(statement, (0,)) == []
         span = self.one(name='SELECT "kit_items"')
         assert span.attributes[semconv.DB_QUERY_TEXT] == 'SELECT id FROM "kit_items" WHERE note = ? AND id > %s'

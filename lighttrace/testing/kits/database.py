@@ -4,6 +4,7 @@ The kit makes one table, `kit_items (id, note)`, with the rows (1, 'one') and (2
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -86,7 +87,7 @@ class DatabaseKit(IntegrationKit):
     def operations(self) -> dict[str, Callable[[], Any]]:
         many = f"INSERT INTO kit_items VALUES ({self.parameter}, {self.parameter})"
         operations: dict[str, Callable[[], Any]] = {
-            f"odd: {name}": lambda odd=odd: self.run(odd) for name, odd in ODD_STATEMENTS.items()
+            f"odd: {name}": functools.partial(self.run, odd) for name, odd in ODD_STATEMENTS.items()
         }
         operations.update(self.ways())
         operations["parameters"] = lambda: self.run(f"SELECT note FROM kit_items WHERE id = {self.parameter}", (1,))

@@ -292,7 +292,7 @@ class HttpClientKit(IntegrationKit):
         assert [span.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] for span in spans] == statuses
         assert [request.header("traceparent") for request in requests] == [span.traceparent for span in spans]
         assert {span.parent_id for span in spans} == {parent.span_id}
-        assert all(before.end_ns <= after.start_ns for before, after in zip(spans, spans[1:], strict=False))
+        assert all(before.end_ns <= after.start_ns for before, after in itertools.pairwise(spans))
 
     def test_redirects_are_counted(self) -> None:
         self.send("GET", self.peer.url + "/redirect/2", follow=True)

@@ -28,7 +28,10 @@ class Slotted(Exception):
     """An exception to which nothing can be attached."""
 
     __slots__ = ()
-    __dict__: ClassVar[Any] = property(lambda self: (_ for _ in ()).throw(AttributeError("no attributes")))
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]  # what object has there is not for the taking
+        raise AttributeError("nothing can be attached")
 
 
 class BrokenError(Exception):
@@ -188,7 +191,9 @@ class IntegrationKit:
                     setattr(holder, name, break_down)
                 try:
                     for operation_name, operation in self.operations().items():
-                        assert observe(operation) == expected[operation_name], f"{operation_name} with a broken {adapter.__name__}"
+                        assert observe(operation) == expected[operation_name], (
+                            f"{operation_name} with a broken {adapter.__name__}"
+                        )
                     spans.check_ended()
                 finally:
                     for holder, name in places:
@@ -275,7 +280,9 @@ class IntegrationKit:
                 self.assert_host_notices_nothing()
                 assert not [span for span in spans.everything if span.scope == f"lighttrace.{self.integration.name}"]
             self.integration.enable()
-            assert all(vars(owner)[name] is wrapper for owner, name, _, wrapper in wrapped), "what is covered is not wrapped again"
+            assert all(vars(owner)[name] is wrapper for owner, name, _, wrapper in wrapped), (
+                "what is covered is not wrapped again"
+            )
             self.assert_host_notices_nothing()
         finally:
             for owner, name, ours, _ in wrapped:
@@ -379,5 +386,3 @@ def _appearance(owner: Any, name: str) -> dict[str, Any]:
         "async generator": inspect.isasyncgenfunction(found),
         "pickled": pickle.loads(pickle.dumps(found)) is found or "by name",
     }
-
-
