@@ -147,7 +147,9 @@ def _value(value: dict[str, Any], depth: int) -> Any:
         if name == "arrayvalue":
             return [_value(entry or {}, depth + 1) for entry in _list((item or {}).get("values"))]
         if name == "kvlistvalue":
-            return {str(pair.get("key")): _value(pair.get("value") or {}, depth + 1) for pair in _list((item or {}).get("values"))}
+            return {
+                str(pair.get("key")): _value(pair.get("value") or {}, depth + 1) for pair in _list((item or {}).get("values"))
+            }
     return None
 
 

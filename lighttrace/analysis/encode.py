@@ -48,7 +48,8 @@ def _span(span: SpanRecord) -> dict[str, Any]:
         ]
     if span.links:
         made["links"] = [
-            {"traceId": link["trace_id"], "spanId": link["span_id"], "attributes": _pairs(link["attributes"])} for link in span.links
+            {"traceId": link["trace_id"], "spanId": link["span_id"], "attributes": _pairs(link["attributes"])}
+            for link in span.links
         ]
     return made
 

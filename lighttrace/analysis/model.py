@@ -70,9 +70,7 @@ class SpanRecord:
     def team(self) -> str | None:
         """The team that owns the span; the service's where the span itself says nothing."""
         found = (
-            self.attributes.get(semconv.TEAM)
-            or self.resource.get(semconv.TEAM)
-            or self.resource.get(semconv.SERVICE_OWNER_NAME)
+            self.attributes.get(semconv.TEAM) or self.resource.get(semconv.TEAM) or self.resource.get(semconv.SERVICE_OWNER_NAME)
         )
         return str(found) if found else None
 

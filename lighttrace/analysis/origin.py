@@ -46,7 +46,7 @@ def find_failure(tree: Tree) -> Failure | None:
             siblings.setdefault(root.parent_id or "", []).append(root)
         for roots in siblings.values():
             roots.sort(key=lambda span: (span.start_ns, span.end_ns))
-            first, certain = _choose(None, _not_retried(roots))
+            first, certain = _choose(tree, None, _not_retried(tree, roots))
             if first is not None:
                 return _follow(tree, [first], certain)
     for span in tree.spans.values():
@@ -65,7 +65,7 @@ def _fail_from(tree: Tree, root: SpanRecord) -> Failure | None:
     # A server answers 4xx without calling it an error of its own. Where that echoes a call that failed, and nothing was
     # done after it, the request failed for that reason.
     children = tree.children.get(root.span_id, [])
-    first, _ = _choose(root, _not_retried(children))
+    first, _ = _choose(tree, root, _not_retried(tree, children))
     if first is None or any(child.start_ns >= first.end_ns for child in children):
         return None
     return _follow(tree, [root, first], certain=False)
@@ -80,7 +80,7 @@ def _follow(tree: Tree, chain: list[SpanRecord], certain: bool) -> Failure:
         chain.append(child)
     origin = chain[-1]
     siblings = tree.children.get(chain[-2].span_id, []) if len(chain) > 1 else []
-    attempts = sum(sibling.failed and operation_of(sibling) == operation_of(origin) for sibling in siblings)
+    attempts = sum(sibling.failed and _operation(tree, sibling) == _operation(tree, origin) for sibling in siblings)
     return Failure(chain, certain, max(1, attempts) if origin.kind == "client" else 1)
 
 
@@ -91,22 +91,29 @@ def _reason(tree: Tree, span: SpanRecord) -> tuple[SpanRecord | None, bool]:
     if span.kind == "client" and status is not None and 400 <= status < 500:
         # The callee says that it was asked wrongly; unless its own span says that it broke.
         children = [child for child in children if child.kind != "server" or _broke(tree, child)]
-    child, certain = _choose(span, _not_retried(children))
+    child, certain = _choose(tree, span, _not_retried(tree, children))
     if child is None:
         return _look_through(tree, span, children), True
-    if span.kind == "client" and is_timeout(span) and child.end_ns > span.end_ns + _JUST_AFTER_NS and not _has_failed_child(tree, child):
+    if (
+        span.kind == "client"
+        and is_timeout(span)
+        and child.end_ns > span.end_ns + _JUST_AFTER_NS
+        and not _has_failed_child(tree, child)
+    ):
         return None, True  # the server's error came after the caller had gone: it found nobody to answer
     raised = span.exception
     if raised is not None and not _is_told_by(span, child):
         later = [other for other in children if other.start_ns >= child.end_ns and not other.failed]
         if later and raised["time_ns"] >= later[-1].start_ns:
             return None, False  # work went on after that error: it had been dealt with, and this one is another
-        certain = certain and span.kind != "internal" and child.kind == "client"
+        certain = False
     return child, certain
 
 
 def _broke(tree: Tree, server: SpanRecord) -> bool:
-    return server.failed and (server.exception is not None or (server.http_status or 500) >= 500 or _has_failed_child(tree, server))
+    return server.failed and (
+        server.exception is not None or (server.http_status or 500) >= 500 or _has_failed_child(tree, server)
+    )
 
 
 def _has_failed_child(tree: Tree, span: SpanRecord) -> bool:
@@ -121,17 +128,19 @@ def _look_through(tree: Tree, span: SpanRecord, children: list[SpanRecord]) -> S
     if last.kind != "internal" or last.status != "unset":
         return None
     below = tree.children.get(last.span_id, [])
-    found, _ = _choose(last, _not_retried(below))
+    found, _ = _choose(tree, last, _not_retried(tree, below))
     return found if found is not None and not any(other.start_ns >= found.end_ns for other in below) else None
 
 
-def operation_of(span: SpanRecord) -> tuple[str, ...]:
+def _operation(tree: Tree, span: SpanRecord) -> tuple[str, ...]:
     """What two attempts of the same call have in common."""
     url = str(span.get(semconv.URL_FULL) or "").partition("?")[0]
-    return span.name, span.kind, str(span.get(semconv.SERVER_ADDRESS) or ""), url
+    server = next((child for child in tree.children.get(span.span_id, ()) if child.kind == "server"), None)
+    there = (server.service, server.name) if server is not None and not url else ()
+    return span.name, span.kind, str(span.get(semconv.SERVER_ADDRESS) or ""), url, *there
 
 
-def _not_retried(siblings: Iterable[SpanRecord]) -> list[SpanRecord]:
+def _not_retried(tree: Tree, siblings: Iterable[SpanRecord]) -> list[SpanRecord]:
     """Those that failed and that no later sibling made good by doing the same and succeeding."""
     failed = [span for span in siblings if span.failed]
     if not failed:
@@ -139,12 +148,12 @@ def _not_retried(siblings: Iterable[SpanRecord]) -> list[SpanRecord]:
     succeeded: dict[tuple[str, ...], int] = {}
     for span in siblings:
         if not span.failed:
-            key = operation_of(span)
+            key = _operation(tree, span)
             succeeded[key] = max(succeeded.get(key, 0), span.start_ns)
-    return [span for span in failed if succeeded.get(operation_of(span), -1) < span.end_ns]
+    return [span for span in failed if succeeded.get(_operation(tree, span), -1) < span.end_ns]
 
 
-def _choose(parent: SpanRecord | None, failed: list[SpanRecord]) -> tuple[SpanRecord | None, bool]:
+def _choose(tree: Tree, parent: SpanRecord | None, failed: list[SpanRecord]) -> tuple[SpanRecord | None, bool]:
     """Of several errors the one that the parent tells of; else the last. Of concurrent ones the first, since it ended the wait."""
     if parent is not None and parent.exception is not None and parent.exception["time_ns"]:
         raised = parent.exception["time_ns"] + _JUST_AFTER_NS
@@ -156,7 +165,7 @@ def _choose(parent: SpanRecord | None, failed: list[SpanRecord]) -> tuple[SpanRe
     last = max(pool, key=lambda span: (span.end_ns, span.start_ns))
     at_once = [span for span in pool if span.start_ns < last.end_ns and span.end_ns > last.start_ns] or [last]
     chosen = min(at_once, key=lambda span: (span.end_ns, span.start_ns))
-    same = all(operation_of(span) == operation_of(chosen) for span in failed)
+    same = all(_operation(tree, span) == _operation(tree, chosen) for span in failed)
     return chosen, len(told) == 1 or same or len(at_once) == 1
 
 
@@ -188,7 +197,7 @@ def _says(span: SpanRecord, words: tuple[str, ...]) -> bool:
 
 def is_timeout(span: SpanRecord) -> bool:
     """Whether it gave up waiting."""
-    return span.http_status == 504 or (span.http_status is None and _says(span, _TIMEOUTS))
+    return span.http_status == 504 or ((span.http_status is None or span.kind != "client") and _says(span, _TIMEOUTS))
 
 
 def is_refused(span: SpanRecord) -> bool:
@@ -204,14 +213,14 @@ def is_network(span: SpanRecord) -> bool:
     return span.http_status is not None or is_timeout(span) or is_refused(span) or _says(span, _NETWORK)
 
 
-def other_failures(tree: Tree, failure: Failure) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def other_failures(tree: Tree, failure: Failure, path: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Errors beside the chain: (ids that were handled, ids of the origins of independent failures).
 
-    Handled is what happened under a span that succeeded, or was made good by a retry; vain attempts of the origin's own
-    call are neither.
+    Handled is what happened under a span that succeeded, was made good by a retry, or was over when the origin's own error
+    began; vain attempts of the origin's call are neither. `path` leads to the guilty span.
     """
-    chain = {span.span_id for span in failure.chain}
-    operations = {operation_of(span) for span in failure.chain}
+    chain = {*path, *(span.span_id for span in failure.chain)}
+    operations = {_operation(tree, span) for span in failure.chain}
     handled: list[str] = []
     independent: list[SpanRecord] = []
     fate: dict[str, str] = dict.fromkeys(chain, "chain")
@@ -221,15 +230,17 @@ def other_failures(tree: Tree, failure: Failure) -> tuple[tuple[str, ...], tuple
         children = tree.children.get(span.span_id, [])
         stack.extend(reversed(children))
         above = fate.get(span.span_id, "fine")
-        candidates = {child.span_id for child in _not_retried(children)} if any(child.failed for child in children) else set()
+        candidates = (
+            {child.span_id for child in _not_retried(tree, children)} if any(child.failed for child in children) else set()
+        )
         for child in children:
             if child.span_id in chain or not child.failed:
                 continue
             if above in ("handled", "independent", "attempt"):
                 fate[child.span_id] = above
-            elif above == "fine" or child.span_id not in candidates:
+            elif above == "fine" or span is failure.chain[-1] or child.span_id not in candidates:
                 fate[child.span_id] = "handled"
-            elif operation_of(child) in operations:
+            elif _operation(tree, child) in operations:
                 fate[child.span_id] = "attempt"
             else:
                 fate[child.span_id] = "independent"

@@ -39,7 +39,7 @@ def judge(tree: Tree, slow_ms: float = SLOW_MS) -> Verdict:
     failure = find_failure(tree)
     if failure is not None:
         return _judge_failure(tree, failure)
-    handled = tuple(span.span_id for span in tree.spans.values() if span.failed)
+    handled = tuple(span.span_id for span in sorted(tree.spans.values(), key=lambda span: span.start_ns) if span.failed)
     slowness = measure(tree, tree.root)
     if tree.root.duration_ns / 1e6 >= slow_ms or slowness.repeated is not None:
         return judge_slowness(tree, slowness, handled)
@@ -101,7 +101,9 @@ class _Blame:
     def blame_caller(self, server: SpanRecord | None) -> None:
         """The callee refused the request as wrong."""
         who = owner_of(server) if server is not None else remote_of(self.origin)
-        self.why = f"{owner_of(self.origin)} made a request that {who} refused with {self.origin.http_status}: the caller can fix it"
+        self.why = (
+            f"{owner_of(self.origin)} made a request that {who} refused with {self.origin.http_status}: the caller can fix it"
+        )
 
     def blame_server(self, server: SpanRecord) -> None:
         """The client saw a failure of which its server's spans say nothing."""
@@ -159,10 +161,10 @@ class _Blame:
             what = f"{slowness.repeated.query!r}, sent {len(slowness.repeated.spans)} times by {what}"
         elif team != slowest.team:
             what = f"waiting for {remote_of(slowest)} of team {team}"
-        self.why = (
-            f"{owner_of(self.origin)} gave up after {time_of(self.origin.duration_ns)} ({error_of(self.origin)}), while {title_of(below)} "
-            f"of {owner_of(below)} took {time_of(below.duration_ns)}, {time_of(spent)} of it in {what}"
-        )
+        gave_up = f"{owner_of(self.origin)} gave up after {time_of(self.origin.duration_ns)} ({error_of(self.origin)}), "
+        if below is not self.origin:
+            gave_up += f"while {title_of(below)} of {owner_of(below)} took {time_of(below.duration_ns)}, "
+        self.why = f"{gave_up}{time_of(spent)} of it in {what}"
         self.guilty, self.team, self.service, self.code = slowest, team, slowest.service or None, slowest.code
         self.doubt("medium")
         return True
@@ -181,25 +183,30 @@ def _judge_failure(tree: Tree, failure: Failure) -> Verdict:
             pass
         elif server is not None and status is not None:
             blame.blame_server(server)
-        elif not children and (is_network(origin) or (origin.code is None and origin.exception is None)) and not _is_answered(origin):
+        elif (
+            not children
+            and (is_network(origin) or (origin.code is None and origin.exception is None))
+            and not _is_answered(origin)
+        ):
             blame.blame_remote()
         else:
             blame.blame_span()
             if _is_answered(origin):
                 blame.why = f"{remote_of(origin)} answered {error_of(origin)} to {title_of(origin)}, sent by {owner_of(origin, blame.team)}"
                 blame.why += f" at {blame.code}" if blame.code else ""
-    elif not (is_timeout(origin) and status is None and children and blame.blame_slowness(origin)):
+    elif not (is_timeout(origin) and children and blame.blame_slowness(origin)):
         blame.blame_span()
     if blame.team is None:
         blame.missing.append(f"nobody is named as the owner of {blame.service or title_of(blame.guilty)}")
         blame.confidence = "low"
-    handled, also = other_failures(tree, failure)
+    path = path_to(tree, blame.guilty)
+    handled, also = other_failures(tree, failure, path)
     if also:
         other = tree.spans[also[-1]]
         blame.why += f"; independently, {title_of(other)} of {owner_of(other)} failed too ({error_of(other)})"
     return Verdict(
         "error", blame.team, blame.service, blame.guilty.name, blame.guilty.span_id, blame.code, blame.confidence, blame.why + ".",
-        tuple(dict.fromkeys(blame.missing)), *contact_of(tree, blame.team), path=path_to(tree, blame.guilty), handled=handled, also=also,
+        tuple(dict.fromkeys(blame.missing)), *contact_of(tree, blame.team), path=path, handled=handled, also=also,
     )  # fmt: skip
 
 

@@ -23,7 +23,10 @@ def remote_of(span: SpanRecord) -> str:
     peer = span.get(semconv.SERVICE_PEER_NAME)
     if peer:
         return str(peer)
-    address, port = span.get(semconv.SERVER_ADDRESS) or span.get(semconv.DB_SYSTEM_NAME) or "an unknown host", span.get(semconv.SERVER_PORT)
+    address, port = (
+        span.get(semconv.SERVER_ADDRESS) or span.get(semconv.DB_SYSTEM_NAME) or "an unknown host",
+        span.get(semconv.SERVER_PORT),
+    )
     return f"{address}:{port}" if port else str(address)
 
 

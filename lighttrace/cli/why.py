@@ -15,7 +15,9 @@ from lighttrace.analysis.tree import Tree
 from lighttrace.analysis.verdict import SLOW_MS, Verdict, judge
 from lighttrace.terminal import Row, one_line, render_trace, wants_color
 
-_RESOURCE_SPANS = b"\x0a"  # how an ExportTraceServiceRequest in protobuf begins; a file of JSON lines only if its first line is empty
+_RESOURCE_SPANS = (
+    b"\x0a"  # how an ExportTraceServiceRequest in protobuf begins; a file of JSON lines only if its first line is empty
+)
 _GZIP = b"\x1f\x8b"
 _NARROWEST, _WIDEST = 80, 140
 
@@ -84,7 +86,7 @@ def read(stream: BinaryIO) -> tuple[list[SpanRecord], list[str]]:
     data = stream.read()
     if data[:2] == _GZIP:
         data = gzip.decompress(data)
-    if data[:1] == _RESOURCE_SPANS:
+    if data[:1] == _RESOURCE_SPANS and data.strip():
         try:
             spans = from_protobuf(data)
         except ValueError as error:

@@ -1,0 +1,229 @@
+"""`lighttrace why`, as it is called."""
+
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import Parse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from lighttrace.analysis.encode import to_json_line
+from lighttrace.cli.main import main
+from tests.analysis.traces import Trace
+
+
+def failing(number: int = 1) -> Trace:
+    trace = Trace(number)
+    root = trace.server("storefront", "POST /orders", 0, 50, status=500)
+    server = trace.call("storefront", "checkout", 5, 40, root, 500, name="POST /payments")
+    where = {"code__file__path": "fraud.py", "code__function__name": "score", "code__line__number": 7}
+    trace.add("checkout", "score", 10, 5, server, error=("KeyError", "'BE'"), **where)
+    return trace
+
+
+def slow(number: int = 2) -> Trace:
+    trace = Trace(number)
+    root = trace.server("inventory", "GET /bundles", 0, 1000)
+    for query in range(20):
+        trace.query("inventory", "SELECT stock", 5 + query * 45, 40, root)
+    return trace
+
+
+def fine(number: int = 3) -> Trace:
+    trace = Trace(number)
+    trace.server("storefront", "GET /", 0, 5)
+    return trace
+
+
+def write(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def protobuf(trace: Trace) -> bytes:
+    line = json.loads(to_json_line(trace.spans))
+    for group in line["resourceSpans"]:
+        for scope in group["scopeSpans"]:
+            for span in scope["spans"]:  # protobuf's own JSON has ids in base64: they are put in afterwards
+                for key in ("traceId", "spanId", "parentSpanId"):
+                    span.pop(key, None)
+    request = Parse(json.dumps(line), ExportTraceServiceRequest())
+    spans = iter(trace.spans)
+    for group in request.resource_spans:
+        for scope in group.scope_spans:
+            for message in scope.spans:
+                span = next(spans)
+                message.trace_id, message.span_id = bytes.fromhex(span.trace_id), bytes.fromhex(span.span_id)
+                message.parent_span_id = bytes.fromhex(span.parent_id or "")
+    return request.SerializeToString()
+
+
+def why(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["why", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_json_has_a_line_per_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "traces.jsonl", *(to_json_line(trace.spans) for trace in (failing(), slow(), fine())))
+    code, out, err = why(capsys, file, "--json")
+    assert (code, err) == (0, "")
+    lines: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
+    assert [line["verdict"]["kind"] for line in lines] == ["error", "latency", "none"]
+    first = lines[0]
+    verdict = first.pop("verdict")
+    assert first == {
+        "trace_id": f"{1:032x}", "root": "POST /orders", "spans": 4, "services": ["checkout", "storefront"], "duration_ms": 50.0,
+    }  # fmt: skip
+    assert {key: verdict[key] for key in ("team", "service", "span", "code", "confidence", "contact")} == {
+        "team": "payments", "service": "checkout", "span": "score", "code": "fraud.py:7 in score", "confidence": "high",
+        "contact": "#payments-oncall",
+    }  # fmt: skip
+    assert "KeyError: 'BE' began in score" in verdict["why"]
+    assert lines[1]["verdict"]["n_plus_one"] == {"query": "SELECT stock", "count": 20, "total_ms": 800.0}
+
+
+def test_person_sees_the_tree_the_sentence_the_contact_and_the_next_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    code, out, _ = why(capsys, write(tmp_path / "t.jsonl", to_json_line(failing().spans)))
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == f"trace {1:032x}"
+    (culprit,) = [line for line in lines if "◀ here" in line]
+    assert culprit.lstrip(" └─").startswith("▶ score")
+    assert lines[lines.index(culprit) + 2].strip() == "fraud.py:7 in score"
+    assert "Team payments can fix this (error, high confidence): KeyError: 'BE' began in score" in out
+    assert "Reach them:   #payments-oncall, https://runbooks/payments" in out
+    assert "Ask next:     what changed last at fraud.py:7 in score?" in out
+    assert "\x1b" not in out
+
+
+def test_missing_evidence_and_handled_errors_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = Trace()
+    root = trace.server("storefront", "GET /", 0, 900)
+    trace.call("storefront", "recommendations", 5, 20, root, 503)
+    trace.client("storefront", 30, 800, root, server__address="bank")
+    _, out, _ = why(capsys, write(tmp_path / "t.jsonl", to_json_line(trace.spans)))
+    assert out.count("(handled)") == 2
+    assert "Missing:      no span of bank itself" in out
+    assert "Team web can fix this (latency, medium confidence): bank kept storefront (team web) waiting" in out
+
+
+def test_request_that_went_well_is_nobodys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = why(capsys, write(tmp_path / "t.jsonl", to_json_line(fine().spans)))
+    assert "Nobody needs to do anything: GET / succeeded in 5.0 ms." in out
+    assert "◀" not in out
+    assert "Ask next" not in out
+
+
+def test_broken_lines_are_named_with_their_number_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t.jsonl"
+    lines = [b"{", b"", to_json_line(fine().spans).encode(), b"\xff\xfe", b'{"resourceLogs": []}', b"\x1b[2J"]
+    file.write_bytes(b"\r\n".join(lines))
+    code, out, err = why(capsys, str(file), "--json")
+    assert code == 0
+    assert len(out.splitlines()) == 1
+    told = err.splitlines()
+    assert [line.split(": ")[2] for line in told] == [f"line {number} is skipped" for number in (1, 4, 5, 6)]
+    assert "no resourceSpans in it" in told[2]
+    assert "\x1b" not in err
+
+
+def test_trace_may_come_in_many_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spans = failing().spans
+    file = write(tmp_path / "t.jsonl", *(to_json_line([span]) for span in reversed(spans)))
+    _, out, _ = why(capsys, file, "--json")
+    assert json.loads(out)["spans"] == len(spans)
+    assert json.loads(out)["verdict"]["team"] == "payments"
+
+
+def test_trace_is_chosen_by_the_begin_of_its_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traces = [fine(0xABC << 116), fine(0xABD << 116), fine(0xB << 124)]
+    file = write(tmp_path / "t.jsonl", *(to_json_line(trace.spans) for trace in traces))
+    assert len(why(capsys, file, "--json", "--trace", "AB")[1].splitlines()) == 2
+    assert json.loads(why(capsys, file, "--json", "--trace", "abd")[1])["trace_id"] == traces[1].trace_id
+    code, out, err = why(capsys, file, "--trace", "abf")
+    assert (code, out) == (1, "")
+    assert err == f"lighttrace why: there is no trace whose id begins with abf in {file}\n"
+
+
+def test_no_trace_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("", "\n\n", '{"resourceSpans": []}'):
+        file = write(tmp_path / "t.jsonl", text)
+        assert why(capsys, file) == (1, "", f"lighttrace why: there is no trace in {file}\n")
+    code, out, err = why(capsys, str(tmp_path / "absent"))
+    assert (code, out) == (1, "")
+    assert "absent: No such file or directory" in err
+    assert why(capsys, str(tmp_path))[0] == 1
+
+
+def test_protobuf_is_read_whatever_its_length_looks_like(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t.pb"
+    file.write_bytes(protobuf(failing()))
+    assert json.loads(why(capsys, str(file), "--json")[1])["verdict"]["team"] == "payments"
+    trace = fine()
+    trace.spans[0].resource, trace.spans[0].attributes = {}, {}
+    while (body := protobuf(trace))[1] != ord("{"):  # a group of 123 bytes: as if a JSON object followed an empty line
+        trace.spans[0].resource = {"service.name": "s" * (len(str(trace.spans[0].resource.get("service.name", ""))) + 1)}
+        assert len(body) < 200
+    file.write_bytes(body)
+    assert json.loads(why(capsys, str(file), "--json")[1])["spans"] == 1
+
+
+def test_broken_protobuf_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t.pb"
+    file.write_bytes(protobuf(failing())[:100])
+    code, out, err = why(capsys, str(file))
+    assert (code, out) == (1, "")
+    assert "not an OTLP trace in protobuf" in err
+
+
+def test_gzip_pretty_json_and_a_byte_order_mark_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = to_json_line(fine().spans)
+    forms = [
+        gzip.compress(line.encode()),
+        json.dumps(json.loads(line), indent=2).encode(),
+        b"\xef\xbb\xbf" + line.encode(),
+        b"\n" + line.encode(),
+    ]
+    for data in forms:
+        file = tmp_path / "t"
+        file.write_bytes(data)
+        code, out, err = why(capsys, str(file), "--json")
+        assert (code, err, len(out.splitlines())) == (0, "", 1)
+
+
+def test_gzip_that_was_cut_off_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t.gz"
+    file.write_bytes(gzip.compress(to_json_line(failing().spans).encode())[:-20])
+    code, _, err = why(capsys, str(file))
+    assert code == 1
+    assert "t.gz" in err
+
+
+def test_standard_input_is_read(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(to_json_line(fine().spans).encode())))
+    assert why(capsys, "-", "--json")[0] == 0
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert why(capsys, "-")[2] == "lighttrace why: there is no trace in standard input\n"
+
+
+def test_what_is_slow_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "t.jsonl", to_json_line(fine().spans))
+    assert json.loads(why(capsys, file, "--json", "--slow-ms", "5")[1])["verdict"]["kind"] == "latency"
+
+
+def test_nothing_in_a_trace_can_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "x\x1b[2Jy\x07\n\u202e"
+    trace = Trace()
+    root = trace.server("storefront", evil, 0, 50, status=500)
+    trace.add("storefront", evil, 1, 5, root, error=(evil, evil), code__file__path=evil, code__function__name=evil, team=evil)
+    trace.spans[1].resource = {**trace.spans[1].resource, "team": evil, "service.owner.contact": evil}
+    _, out, _ = why(capsys, write(tmp_path / "t.jsonl", to_json_line(trace.spans)))
+    assert not {"\x1b", "\x07", "\u202e"} & set(out)
