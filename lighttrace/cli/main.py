@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "run a program with tracing, without changing it",
     "why": "say who can fix a trace: the span, the line of code and the team",
-    "owners": "say who owns a file, check that everything has an owner, build the manifest",
+    "owners": "say who owns a file, and which line of CODEOWNERS decides",
     "doctor": "say what is traced, what is not and why, and whether the backend answers",
     "demo": "start a small shop of five services, break it in known ways and explain each trace",
 }

@@ -87,6 +87,20 @@ class Resolver:
                 return rule["team"], "rule"
         return None
 
+    def explain(self, path: str) -> tuple[str | None, str]:
+        """The team that owns a file, and the rule that says so in words: for people, so nothing is cached."""
+        full = os.path.abspath(path)
+        root = self._root_of(full)
+        owners = self._codeowners(root) if root else None
+        if owners is None or root is None:
+            return None, "there is no CODEOWNERS file above it"
+        shown = os.path.relpath(os.path.realpath(full), os.path.realpath(root)).replace(os.sep, "/")
+        line = owners.find(shown)
+        if line is None:
+            return None, f"no line of {owners.path} matches {shown}"
+        where = f"{owners.path}:{line.line}: {' '.join((line.pattern, *line.owners))}"
+        return (team_name(line.owners[0], self.config.team_aliases) if line.owners else None), where
+
     def _look_up(self, file: str | None, module: str | None) -> tuple[str, str] | None:
         try:
             for rule in reversed(self.rules):
@@ -196,6 +210,7 @@ class Resolver:
     def failing_frame(self, trace: TracebackType | None) -> tuple[str, str, int, str | None] | None:
         """The same for a traceback. Keeps no frame alive."""
         found = None
+        outside = trace.tb_frame.f_back if trace is not None else None
         while trace is not None:
             code = trace.tb_frame.f_code
             if self.is_user_code(code.co_filename):
@@ -206,6 +221,19 @@ class Resolver:
                     trace.tb_frame.f_globals.get("__name__"),
                 )
             trace = trace.tb_next
+        # Raised in a library that was called from a seam of ours: the innermost caller that is the user's own.
+        for _ in range(64):
+            if found is not None or outside is None:
+                break
+            code = outside.f_code
+            if self.is_user_code(code.co_filename):
+                found = (
+                    code.co_filename,
+                    getattr(code, "co_qualname", code.co_name),
+                    outside.f_lineno,
+                    outside.f_globals.get("__name__"),
+                )
+            outside = outside.f_back
         if found is None:
             return None
         file, function, line, module = found
