@@ -64,6 +64,7 @@ class Facts:
 
 
 _by_database: dict[Database, Facts] = {}
+_LONG_MESSAGE = 4_096  # characters of an error's message that are kept
 _LONG = 16_384  # statements longer than this are described each time rather than kept
 
 
@@ -230,10 +231,10 @@ def scrub(message: str) -> str:
 
     if state.capture_literals:
         return message
-    text = re.sub(r"=\((?:[^()]|\([^()]*\))*\)", "=(?)", message)
+    text = re.sub(r"=\((?:[^()]|\([^()]*\))*\)", "=(?)", message[:_LONG_MESSAGE])
     text = re.sub(r"(?i)(failing row contains )\(.*\)", r"\1(?)", text)
-    text = re.sub(r"'(?:[^'\\]|''|\\.)*'", "'?'", text)
-    text = re.sub(r'(?i)(: |\b(?:near|value|string) )"(?:[^"\n]|"")*"', r'\1"?"', text)
+    text = re.sub(r"(?<!\w)'(?:[^'\\]|''|\\.)*(?:'|\Z)", "'?'", text)  # an apostrophe inside a word opens nothing
+    text = re.sub(r'(?i)(: |\b(?:near|value|string|token) )"(?:[^"\n]|"")*"', r'\1"?"', text)
     # The context quotes the row or the statement inside a function that it was about.
     text = re.sub(r"(?ms)^CONTEXT:.*?(?=^[A-Z]+:|\Z)", "", text)
     # "LINE 1: select ..." quotes the statement itself.
