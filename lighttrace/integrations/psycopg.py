@@ -1,5 +1,7 @@
 """Trace statements sent to PostgreSQL through psycopg 3, sync and async."""
 
+from typing import Any
+
 from lighttrace.instrument import Database, DbPatch, Integration
 
 
@@ -26,7 +28,7 @@ def read_code(error):
     return getattr(error, "sqlstate", None)
 
 
-CALLS = {"execute": read_execute, "executemany": read_batch, "stream": read_execute, "copy": read_copy}
+CALLS: Any = {"execute": read_execute, "executemany": read_batch, "stream": read_execute, "copy": read_copy}
 CLASSES = ("Cursor", "AsyncCursor", "ServerCursor", "AsyncServerCursor")
 MISSING = ("stream", "copy")  # a server-side cursor cannot
 
