@@ -54,6 +54,7 @@ class AsgiPatch(Patch):
         return disguise(wrapper, original)
 
     def _begin(self, application: Any, scope: dict[str, Any]) -> ServerCall | None:
+        call = None
         try:
             if self.prepare is not None:
                 self.prepare(application, scope)
@@ -112,7 +113,8 @@ class AsgiPatch(Patch):
             return call
         except Exception as error:
             self.site.failed(error)
-            return None
+            # The call, if there is one by now, must be ended and taken off the context.
+            return call
 
 
 class Response:

@@ -50,6 +50,7 @@ class WsgiPatch(Patch):
         return disguise(wrapper, original)
 
     def _begin(self, environ: dict[str, Any]) -> ServerCall | None:
+        call = None
         try:
             get = environ.get
             path = get("PATH_INFO") or "/"
@@ -102,7 +103,8 @@ class WsgiPatch(Patch):
             return call
         except Exception as error:
             self.site.failed(error)
-            return None
+            # The call, if there is one by now, must be ended and taken off the context.
+            return call
 
 
 class Response:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
 
 _MARK = "__lighttrace_trace__"
+_SAID = "__lighttrace_message__"  # what may be said of an exception whose own message is secret
+_CHAIN = 16  # exceptions that led to an exception, and are looked at
 _NOTHING: dict[str, Any] = {}
 _site = guard.site("tracing.errors")
 _ERROR = 2
@@ -45,6 +47,21 @@ def is_control_flow(error: BaseException) -> bool:
     return type(error).__name__ == "CancelledError" or any(base.__name__ == "CancelledError" for base in type(error).__mro__)
 
 
+def public(error: BaseException, text: str) -> str:
+    """`text`, which may quote `error` and those that led to it, with what has been scrubbed from them by an inner span."""
+    step: BaseException | None = error
+    for _ in range(_CHAIN):
+        if step is None:
+            break
+        said = getattr(step, "__dict__", _NOTHING).get(_SAID)
+        if said is not None:
+            secret = message_of(step)
+            if secret:
+                text = text.replace(secret, said)
+        step = step.__cause__ or step.__context__
+    return text
+
+
 def fail(span: "Span", error: BaseException, message: str | None = None, *, record: bool = True, status: bool = True) -> None:
     """Mark the span as failed by `error`, and record the exception if no inner span has. Never raises.
 
@@ -58,7 +75,7 @@ def fail(span: "Span", error: BaseException, message: str | None = None, *, reco
         if status and span._status != 1:
             span._attributes.setdefault(semconv.ERROR_TYPE, type_name(error))
             span._status = _ERROR
-            text = message_of(error) if message is None else message
+            text = public(error, message_of(error)) if message is None else message
             # OpenTelemetry's own instrumentations describe a status as "Type: message".
             span.rare().message = f"{type(error).__name__}: {text}"[:1024]
     except Exception as ours:
@@ -93,7 +110,14 @@ def _record(
         error.__dict__[_MARK] = span._trace.trace_id
     except Exception:
         guard.count("errors.unmarked")  # an exception class with slots: outer spans will record it again
-    text = message_of(error) if message is None else message
+    if message is None:
+        text = public(error, message_of(error))
+    else:
+        text = message
+        try:
+            error.__dict__[_SAID] = message
+        except Exception:
+            guard.count("errors.unmarked")
     event: dict[str, Any] = {
         semconv.EXCEPTION_TYPE: type_name(error),
         semconv.EXCEPTION_MESSAGE: text,
@@ -130,7 +154,7 @@ def _stack(error: BaseException, message: str | None) -> str:
 
     try:
         if message is None:
-            text = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-64))
+            text = public(error, "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-64)))
         else:  # the message is secret: the frames, then what may be said
             text = "".join(traceback.format_tb(error.__traceback__, limit=-64)) + f"{type_name(error)}: {message}\n"
     except Exception:

@@ -222,6 +222,21 @@ class DatabaseKit(IntegrationKit):
         assert span.message
         assert "planted" not in repr([vars(span), [event.attributes for event in span.events]])
 
+    def test_values_do_not_leave_through_the_spans_above(self) -> None:
+        value = "planted"  # a stack trace quotes the lines of the source, and that is no value
+
+        def save() -> None:
+            try:
+                self.run(f"INSERT INTO kit_items VALUES (1, '{value}')")
+            except Exception as error:
+                raise LookupError(f"not saved: {error}") from error
+
+        with pytest.raises(LookupError), lighttrace.span("outer"), lighttrace.span("inner"):
+            save()
+        for span in self.spans.take(3):
+            assert span.status == "error"
+            assert value not in repr([vars(span), [event.attributes for event in span.events]])
+
     def test_very_long_statement_is_cut_and_not_kept(self) -> None:
         self.run(f"SELECT id FROM kit_items WHERE id IN ({', '.join(['1'] * 20_000)})")
         span = self.one(name=SUMMARY)
