@@ -301,7 +301,11 @@ class SpanQueue:
             if not outcome.reason or not outcome.retry:
                 return outcome
             # Jitter, so that a hundred services do not come back at the same moment.
-            wait = outcome.retry_after if outcome.retry_after is not None else pause * (0.5 + int.from_bytes(os.urandom(2), "big") / 65536)
+            wait = (
+                outcome.retry_after
+                if outcome.retry_after is not None
+                else pause * (0.5 + int.from_bytes(os.urandom(2), "big") / 65536)
+            )
             pause = min(pause * 2, _BACKOFF[1])
             left = (self._deadline if self._deadline is not None else deadline) - time.monotonic()
             if wait >= left:
