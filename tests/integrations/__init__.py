@@ -1,0 +1,1 @@
+"""Tests of `lighttrace.integrations`: each library, through a conformance kit."""
