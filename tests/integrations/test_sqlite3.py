@@ -180,6 +180,7 @@ class Mine(sqlite3.Connection):
             connection.executescript("CREATE TABLE a (x); INSERT INTO a VALUES ('planted'); DROP TABLE a;")
         assert self.one().name == "CREATE TABLE a INSERT a DROP TABLE a"
 
+    @pytest.mark.filterwarnings("ignore:Passing more than 1 positional argument:DeprecationWarning")
     def test_uri_positional_arguments_pass(self):
         connection = connect(f"file:{self.path}?mode=ro", 5.0, 0, "DEFERRED", True, OwnConnection, 128, True)
         with contextlib.closing(connection):

@@ -192,6 +192,14 @@ class HttpClientKit(IntegrationKit):
         members = set((request.header("baggage") or "").split(","))
         assert members == {f"{semconv.CALLER_SERVICE}=kit", f"{semconv.CALLER_TEAM}=kit-team"}
 
+    def test_other_formats_are_spoken(self) -> None:
+        with self.tracing(propagators=("b3",), strict=True) as spans:
+            self.send("GET", self.peer.url + "/redirect/1", follow=True)
+            requests = self.peer.take()
+            for span, request in zip(spans.take(2), requests, strict=True):
+                assert (request.header("b3") or "").startswith(f"{span.trace_id}-{span.span_id}-1")
+                assert request.header("traceparent") is None
+
     def test_signed_requests_stay_valid(self) -> None:
         host = f"{self.peer.host}:{self.peer.port}"
         status = self.send_signed(self.peer.url + "/signed?a=1", lambda target, headers: sign(target, headers, host))

@@ -198,6 +198,18 @@ class HttpServerKit(IntegrationKit):
         self.spans.expect(kind="server", team="kit-team", attributes=told)
         self.spans.expect(name="child", team="kit-team", attributes=told)
 
+    def test_edge_believes_nothing_of_the_callers_baggage(self) -> None:
+        with self.tracing(edge=True, strict=True) as spans:
+            self.site.get("/items/7", {"baggage": f"{semconv.CALLER_SERVICE}=shop"})
+            assert not any(semconv.CALLER_SERVICE in span.attributes for span in spans.take(2))
+
+    def test_other_formats_are_understood(self) -> None:
+        with self.tracing(propagators=("b3multi",)) as spans:
+            self.site.get(
+                "/items/7", {"X-B3-TraceId": TRACE, "X-B3-SpanId": CALLER, "X-B3-Sampled": "1", "traceparent": PARENT[:40]}
+            )
+            spans.expect(kind="server", trace_id=TRACE, parent_id=CALLER)
+
     def test_interleaved_requests_keep_their_own_context(self) -> None:
         def ask(number: int) -> bytes:
             return self.site.get(f"/items/{number}", {"traceparent": f"00-{number + 1:032x}-{number + 1:016x}-01"}).body

@@ -223,6 +223,18 @@ class IntegrationKit:
                     self._forgive(patch)
             spans.check_ended()
 
+    def test_broken_propagator_never_breaks_the_host(self) -> None:
+        from opentelemetry import propagate
+
+        with self.tracing(contained=True) as spans:
+            propagate.set_global_textmap(BrokenObject())  # type: ignore[arg-type]  # it only looks like one
+            try:
+                self.assert_host_notices_nothing()
+            finally:
+                for patch in self.integration.patches:
+                    self._forgive(patch)
+            spans.check_ended()
+
     @staticmethod
     def _forgive(holder: Any) -> None:
         holder.site.failures = 0
