@@ -110,9 +110,7 @@ class Tracer(ApiTracer):
         if code_owner is not None:
             who = code_owner
         if pipeline.rules is not None:
-            ruled = pipeline.rules.team_for_span(name, attributes.get(semconv.HTTP_ROUTE), None, None)
-            if ruled is not None:
-                who = owner(*ruled)
+            who = _ruled(pipeline.rules, name, attributes) or who
         if len(context) > 1 or parent is None:
             who = context.get(TEAM_KEY, who)
         if pipeline.native is None:
@@ -360,6 +358,16 @@ class Extras:
             span.rare().on_error = self.record_exception, self.set_status
         for link in self.links:
             span.add_link(link.context, link.attributes)
+
+
+def _ruled(rules: Any, name: str, attributes: dict[str, Any]) -> Owner | None:
+    """Whom an explicit rule gives a span to. A rule that cannot be applied gives it to nobody, and breaks nothing."""
+    try:
+        found = rules.team_for_span(name, attributes.get(semconv.HTTP_ROUTE), None, None)
+        return owner(*found) if found is not None else None
+    except Exception as error:
+        guard.site("ownership.rules").failed(error)
+        return None
 
 
 class Options:
