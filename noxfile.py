@@ -76,7 +76,7 @@ def oldest(session: nox.Session) -> None:
     # stays light is up to the API too, whose old versions import more.
     tests = ROOT / "tests"
     newest_only = (tests / "compat", tests / "export" / "test_encoding.py")
-    heavier = f"{tests / 'test_api.py'}::test_init_brings_neither_exporters_nor_the_sdk"
+    heavier = "tests/test_api.py::test_init_brings_neither_exporters_nor_the_sdk"
     run_pytest(session, *(f"--ignore={path}" for path in newest_only), f"--deselect={heavier}")
 
 
