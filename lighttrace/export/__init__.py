@@ -9,7 +9,8 @@ from lighttrace import guard
 
 if TYPE_CHECKING:
     from lighttrace.config import Config
-    from lighttrace.export.queue import Exporter, SpanQueue
+    from lighttrace.export.exporter import Exporter
+    from lighttrace.export.queue import SpanQueue
 
 
 def build(config: "Config") -> "SpanQueue":

@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lighttrace import semconv
-from lighttrace.export.queue import ARRIVED, Outcome
+from lighttrace.export.exporter import ARRIVED, Outcome
 from lighttrace.terminal import Row, render_trace, wants_color
 
 if TYPE_CHECKING:

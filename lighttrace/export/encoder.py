@@ -8,15 +8,21 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lighttrace import guard
+from lighttrace import guard, semconv
 
 if TYPE_CHECKING:
     from lighttrace.tracing.owner import Owner
     from lighttrace.tracing.span import Rare, Span
 
 _CACHED_VALUE = 256  # characters of a value that is worth keeping
-_CACHED_PER_KEY = 512  # distinct values after which a key counts as one whose values do not repeat
+_CACHED_PER_KEY = 256  # distinct values after which a key counts as one whose values do not repeat
 _CACHED = 16_384  # entries in all
+_CACHED_KEYS = 4_096
+
+_FROM_OUTSIDE_THE_SPAN = frozenset(
+    {semconv.TEAM, semconv.TEAM_SOURCE, semconv.CALLER_SERVICE, semconv.CALLER_TEAM, semconv.TRANSACTION, semconv.CUSTOMER}
+)
+"""What a span's owner and its trace say of it. A span that says one of these itself must not say it twice."""
 
 _pack_root = struct.Struct(">H16sHQ").pack  # trace id and span id, with their tags
 _pack_child = struct.Struct(">H16sHQHQ").pack  # and the parent's
@@ -42,12 +48,16 @@ def varint(value: int) -> bytes:
 
 
 _LENGTHS = [varint(size) for size in range(4096)]
-_SPANS = [b"\x12" + length for length in _LENGTHS]  # tag of ScopeSpans.spans, and the length
 
 
 def _sized(tag: bytes, body: bytes) -> bytes:
     size = len(body)
     return tag + (_LENGTHS[size] if size < 4096 else varint(size)) + body
+
+
+_SPANS = [b"\x12" + length for length in _LENGTHS]  # tag of ScopeSpans.spans, and the length
+_SHORT = 2048  # bytes of a text up to which its headers are looked up
+_TEXTS = [_sized(b"\x12", b"\x0a" + _LENGTHS[size] + bytes(size))[: -size or None] for size in range(_SHORT)]  # KeyValue.value
 
 
 def _text(value: str) -> bytes:
@@ -82,31 +92,91 @@ def any_value(value: Any) -> bytes:
     return _sized(b"\x0a", _text(str(value)))
 
 
+class _Keys(dict[str, bytes]):
+    """key: `KeyValue.key`, encoded."""
+
+    def __missing__(self, key: str) -> bytes:
+        encoded = _sized(b"\x0a", _text(key if type(key) is str else str(key)))
+        if len(encoded) <= _CACHED_VALUE:
+            if len(self) >= _CACHED_KEYS:
+                self.clear()
+            self[key] = encoded
+        return encoded
+
+
+_keys = _Keys()
+
+
 def key_value(tag: bytes, key: str, value: Any) -> bytes:
     """A `KeyValue` as a field of another message."""
-    return _sized(tag, _sized(b"\x0a", _text(key if type(key) is str else str(key))) + _sized(b"\x12", any_value(value)))
+    head = _keys[key]
+    if type(value) is str:
+        text = _text(value)
+        size = len(text)
+        if size < _SHORT:
+            middle = _TEXTS[size]
+            size += len(head) + len(middle)
+            return tag + (_LENGTHS[size] if size < 4096 else varint(size)) + head + middle + text
+        return _sized(tag, head + _sized(b"\x12", _sized(b"\x0a", text)))
+    return _sized(tag, head + _sized(b"\x12", any_value(value)))
+
+
+class _UnusualError(Exception):
+    """A span whose attributes must be looked at one by one."""
 
 
 class _Attributes(dict[tuple[str, Any], bytes]):
     """(key, value): the span attribute, encoded. Holds strings and whole numbers only: `1`, `True` and `1.0` are one key."""
 
     def __init__(self) -> None:
-        self.distinct: dict[str, int] = {}
+        self.room: dict[str, int] = {}  # how many more values of a key may be kept
+        self.heads: dict[str, tuple[list[bytes], list[bytes]]] = {}  # of keys whose values do not repeat
 
     def __missing__(self, item: tuple[str, Any]) -> bytes:
         key, value = item
+        heads = self.heads.get(key)
+        if heads is not None:
+            if type(value) is str:
+                text = _text(value)
+                size = len(text)
+                if size < _SHORT_NEW:
+                    return heads[0][size] + text
+            elif -1 < value < _NUMBERS:
+                number = _LENGTHS[value] if value < 4096 else varint(value)
+                return heads[1][len(number)] + number
+            return key_value(b"\x4a", key, value)
+        return self._learn(key, value, item)
+
+    def _learn(self, key: str, value: Any, item: tuple[str, Any]) -> bytes:
         encoded = key_value(b"\x4a", key, value)
-        kind = type(value)
-        if kind is not int and (kind is not str or len(value) > _CACHED_VALUE):
-            return encoded
-        seen = self.distinct.get(key, 0)
-        if seen < _CACHED_PER_KEY:
-            self.distinct[key] = seen + 1
+        room = self.room.get(key)
+        if room is None:
+            if type(key) is not str or not key or key in _FROM_OUTSIDE_THE_SPAN:
+                raise _UnusualError
+            if len(key) > _CACHED_VALUE:
+                return encoded
+            room = _CACHED_PER_KEY
+        if not room:
+            self.heads[key] = _heads(key)
+        elif len(encoded) <= _CACHED_VALUE + len(key):
             if len(self) >= _CACHED:
                 self.clear()
-                self.distinct.clear()
+                self.room.clear()
+                self.heads.clear()
+            self.room[key] = room - 1
             self[item] = encoded
         return encoded
+
+
+_SHORT_NEW = 128  # bytes of a text, and
+_NUMBERS = 1 << 63  # the numbers, that `_heads` are for
+
+
+def _heads(key: str) -> tuple[list[bytes], list[bytes]]:
+    """What stands before a text and before a whole number of `key`, by their length in bytes."""
+    texts = [key_value(b"\x4a", key, "x" * size)[: -size or None] for size in range(_SHORT_NEW)]
+    numbers = [key_value(b"\x4a", key, (1 << 7 * size) - 1)[: -size or None] for size in range(10)]
+    return texts, numbers
 
 
 class _Names(dict[str, list[bytes]]):
@@ -115,9 +185,10 @@ class _Names(dict[str, list[bytes]]):
     def __missing__(self, name: str) -> list[bytes]:
         encoded = _sized(b"\x2a", _text(name))
         made = [encoded + b"\x30" + bytes((kind + 1,)) for kind in range(5)]
-        if len(self) >= 4096:
-            self.clear()
-        self[name] = made
+        if len(name) <= _CACHED_VALUE:
+            if len(self) >= _CACHED_KEYS:
+                self.clear()
+            self[name] = made
         return made
 
 
@@ -135,12 +206,33 @@ def _mixed(attributes: Mapping[str, Any]) -> bytes:
     """Attributes among which some are neither text nor whole numbers: those go past the cache."""
     parts = []
     for item in attributes.items():
-        kind = type(item[1])
+        key, value = item
+        kind = type(value)
         if kind is str or kind is int:
             parts.append(_attributes[item])
+        elif type(key) is str and key and key not in _FROM_OUTSIDE_THE_SPAN:
+            parts.append(key_value(b"\x4a", key, value))
         else:
-            parts.append(key_value(b"\x4a", *item))
+            raise _UnusualError
     return b"".join(parts)
+
+
+def _one_by_one(attributes: Mapping[str, Any]) -> bytes:
+    return b"".join([key_value(b"\x4a", key, value) for key, value in attributes.items() if value is not None])
+
+
+def attributes_of(span: "Span") -> dict[str, Any]:
+    """All that a span says, each key once: what its owner and its trace say of it goes before what it says itself."""
+    merged = {key if type(key) is str else str(key): value for key, value in span._attributes.items() if key != ""}
+    merged.update(span._owner.attributes)
+    if span._trace.inherited is not None:
+        merged.update(span._trace.inherited.attributes)
+    return merged
+
+
+def nanoseconds(value: Any) -> int:
+    """A time as OTLP holds it. Programs give floats, too: `span.end(time.time() * 1e9)`. Raises for what is no number."""
+    return min(max(int(value), 0), 0xFFFFFFFFFFFFFFFF)
 
 
 def _events_and_links(rare: "Rare") -> bytes:
@@ -148,7 +240,7 @@ def _events_and_links(rare: "Rare") -> bytes:
     if rare.dropped_attributes:
         parts.append(b"\x50" + varint(rare.dropped_attributes))
     for name, time, attributes, dropped in rare.events:
-        body = [b"\x09", _pack_fixed64(time), _sized(b"\x12", _text(name))]
+        body = [b"\x09", _pack_fixed64(nanoseconds(time)), _sized(b"\x12", _text(name))]
         body += [key_value(b"\x1a", key, value) for key, value in attributes.items()]
         if dropped:
             body.append(b"\x20" + varint(dropped))
@@ -209,19 +301,40 @@ def encode_span(span: "Span") -> bytes:
     return (_SPANS[size] if size < 4096 else b"\x12" + varint(size)) + body
 
 
-def encode_spans(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None) -> bytes:
+def _with_care(span: "Span") -> bytes:
+    """The same for a span that `encode_span` could not take as it is."""
+    trace = span._trace
+    parent = int(span._parent_id)
+    ids = trace.id_bytes, 0x1208, int(span._span_id)
+    return _sized(
+        b"\x12",
+        b"".join(
+            (
+                _pack_child(0x0A10, *ids, 0x2208, parent) if parent else _pack_root(0x0A10, *ids),
+                _sized(b"\x2a", _text(str(span._name))) + b"\x30" + bytes((span._kind.value + 1,)),
+                _pack_times(0x39, nanoseconds(span._start), 0x41, nanoseconds(span._end)),
+                _one_by_one(attributes_of(span)),
+                _end_of(span),
+            )
+        ),
+    )
+
+
+def encode_spans(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None, broken: "list[Span] | None" = None) -> bytes:
     """An `ExportTraceServiceRequest` of all of them, by resource and scope. `extra` goes onto the resource.
 
-    A span that cannot be encoded is counted and left out; the others go.
+    A span that cannot be encoded is left out, counted, and added to `broken` where that is given; the others go.
     """
     groups: dict[Any, list[bytes]] = {}
     for span in batch:
         try:
             encoded = encode_span(span)
-        except Exception as error:
-            guard.count("spans.dropped.unencodable")
-            guard.site("export.encoder").failed(error)
-            continue
+        except Exception:
+            try:
+                encoded = _with_care(span)
+            except Exception as error:
+                leave_out(span, error, broken)
+                continue
         tracer = span._tracer
         group = groups.get(tracer)
         if group is None:
@@ -235,6 +348,14 @@ def encode_spans(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None
         entry = resources.setdefault(id(resource), (resource, []))
         entry[1].append(_sized(b"\x12", b"".join(group)))
     return b"".join([_sized(b"\x0a", _resource(resource, extra) + b"".join(scopes)) for resource, scopes in resources.values()])
+
+
+def leave_out(span: "Span", error: Exception, broken: "list[Span] | None") -> None:
+    """Count a span that cannot be encoded."""
+    guard.count("spans.dropped.unencodable")
+    guard.site("export.encoder").failed(error)
+    if broken is not None:
+        broken.append(span)
 
 
 def _scope(tracer: Any) -> bytes:

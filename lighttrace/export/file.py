@@ -1,12 +1,14 @@
 """OTLP JSON lines in a file: one request a line, appended and flushed batch by batch, as the Collector's file exporter writes."""
 
 import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from lighttrace.export.exporter import ARRIVED, Outcome
 from lighttrace.export.json_encoder import encode_json
-from lighttrace.export.queue import ARRIVED, Outcome
 
 if TYPE_CHECKING:
+    from io import FileIO
+
     from lighttrace.tracing.span import Span
 
 
@@ -15,7 +17,8 @@ class FileExporter:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
+        self._torn = False
         self._pid = os.getpid()
 
     def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> bytes:
@@ -27,7 +30,12 @@ class FileExporter:
         try:
             if self._file is None or self._pid != os.getpid():
                 self._file, self._pid = open(self.path, "ab", buffering=0), os.getpid()  # noqa: SIM115  # kept open between batches
-            self._file.write(payload)
+            # After a write that broke off (a full disk), what follows must not be glued to the torn line.
+            data = b"\n" + payload if self._torn else payload
+            self._torn = True
+            while data:
+                data = data[self._file.write(data) :]
+            self._torn = False
         except OSError as error:
             self.close()
             return Outcome(f"file: {self.path}: {error.strerror or error}", retry=False)

@@ -7,7 +7,7 @@ import grpc
 
 from lighttrace._version import __version__
 from lighttrace.export.encoder import encode_spans
-from lighttrace.export.queue import ARRIVED, Outcome
+from lighttrace.export.exporter import ARRIVED, Outcome
 
 if TYPE_CHECKING:
     from lighttrace.config import ExporterSettings

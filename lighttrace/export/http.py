@@ -8,6 +8,7 @@ import http.client
 import os
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks the second
@@ -15,10 +16,12 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 from lighttrace import guard
 from lighttrace._version import __version__
 from lighttrace.export.encoder import encode_spans
-from lighttrace.export.queue import ARRIVED, Outcome
+from lighttrace.export.exporter import ARRIVED, Outcome
 from lighttrace.export.wire import Answer, BadAnswer, HungUp, exchange
 
 if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
     from lighttrace.config import ExporterSettings
     from lighttrace.tracing.span import Span
 
@@ -39,21 +42,19 @@ class HttpExporter:
         self._port = parts.port or (443 if self._secure else 80)
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._json = settings.protocol == "http/json"
-        self._headers = {
+        given = {name.lower() for name in settings.headers}
+        usual = {
             "Content-Type": "application/json" if self._json else "application/x-protobuf",
             "User-Agent": f"OTel-OTLP-Exporter-Python/lighttrace-{__version__}",
-            **settings.headers,
         }
-        if parts.username:
-            import base64
-            from urllib.parse import unquote
-
-            secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-            self._headers.setdefault("Authorization", "Basic " + base64.b64encode(secret).decode())
+        self._headers = {name: value for name, value in usual.items() if name.lower() not in given} | settings.headers
+        if parts.username and not any(name.lower() == "authorization" for name in self._headers):
+            self._headers["Authorization"] = _basic(parts)
         if settings.compression == "gzip":
             self._headers["Content-Encoding"] = "gzip"
         self._connection: http.client.HTTPConnection | None = None
         self._proxied = False
+        self._proxy_headers: dict[str, str] = {}
         self._head = b""  # of every request on that connection, up to the length of its body
         self._pid = os.getpid()
 
@@ -78,9 +79,11 @@ class HttpExporter:
         return outcome or Outcome(f"connection: {self._where()} hung up", retry=True)
 
     def _post(self, payload: bytes, timeout: float) -> Outcome | None:
+        begun = time.monotonic()
         try:
             connection = self._connect(timeout)
-            answer = exchange(connection.sock, self._head + b"Content-Length: %d\r\n\r\n" % len(payload), payload)
+            timeout = max(0.01, timeout - (time.monotonic() - begun))
+            answer = exchange(connection.sock, self._head + b"Content-Length: %d\r\n\r\n" % len(payload), payload, timeout)
             if not answer.keep:
                 self.close()
         except HungUp:
@@ -88,10 +91,13 @@ class HttpExporter:
             return None
         except TimeoutError:
             self.close()
-            return Outcome(f"timeout: {self._where()} did not answer within {timeout:.1f} s", retry=True)
+            return Outcome(f"timeout: {self._where()} did not answer within {time.monotonic() - begun:.1f} s", retry=True)
         except ssl.SSLError as error:
             self.close()
             return Outcome(f"tls: {self._where()}: {error.reason or error}; see OTEL_EXPORTER_OTLP_CERTIFICATE", retry=False)
+        except _BadFile as error:
+            self.close()
+            return Outcome(f"tls: {error}")
         except (OSError, http.client.HTTPException, BadAnswer) as error:
             self.close()
             return Outcome(f"connection: {self._where()}: {error or type(error).__name__}", retry=True)
@@ -100,6 +106,8 @@ class HttpExporter:
     def _read(self, answer: Answer) -> Outcome:
         status, body = answer.status, answer.body
         if 200 <= status < 300:
+            if answer.headers.get("content-type", "").startswith("text/html"):
+                return Outcome(f"not_otlp: {self._where()}{self._path} answers with a web page; see OTEL_EXPORTER_OTLP_ENDPOINT")
             return self._read_partial(body) if body and body != b"{}" else ARRIVED
         if 300 <= status < 400:
             where = answer.headers.get("location") or "elsewhere"
@@ -143,7 +151,8 @@ class HttpExporter:
             authority = host if usual else f"{host}:{self._port}"
             # A plain proxy is told the whole address; through a tunnel or without one, the path is enough.
             target = f"http://{authority}{self._path}" if self._proxied else self._path
-            fields = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
+            headers = {**self._headers, **self._proxy_headers} if self._proxied else self._headers
+            fields = "".join(f"{name}: {_one_line(value)}\r\n" for name, value in headers.items())
             self._head = f"POST {target} HTTP/1.1\r\nHost: {authority}\r\n{fields}".encode("latin-1", "replace")
         elif connection.sock is not None:
             connection.sock.settimeout(timeout)
@@ -160,9 +169,10 @@ class HttpExporter:
             host, port = there.hostname or "", there.port or 80
             if context is not None:
                 tunnel = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
-                tunnel.set_tunnel(self._host, self._port)
+                tunnel.set_tunnel(self._host, self._port, _proxy_headers(there))
                 return tunnel
             self._proxied = True
+            self._proxy_headers = _proxy_headers(there)
             return http.client.HTTPConnection(host, port, timeout=timeout)
         if context is not None:
             return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=context)
@@ -170,6 +180,13 @@ class HttpExporter:
 
     def _tls(self) -> ssl.SSLContext:
         settings = self.settings
+        # Opened here first: what ssl says about a file that is not there does not name it.
+        for path in (settings.certificate, settings.client_certificate, settings.client_key):
+            if path:
+                try:
+                    open(path, "rb").close()
+                except OSError as error:
+                    raise _BadFile(f"{path}: {error.strerror}") from None
         context = ssl.create_default_context(cafile=settings.certificate)
         if settings.client_certificate:
             context.load_cert_chain(settings.client_certificate, settings.client_key)
@@ -185,6 +202,26 @@ class HttpExporter:
             connection.close()
 
 
+class _BadFile(Exception):
+    """A file of certificates that cannot be read."""
+
+
+def _basic(parts: "SplitResult") -> str:
+    import base64
+    from urllib.parse import unquote
+
+    secret = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
+    return "Basic " + base64.b64encode(secret).decode()
+
+
+def _proxy_headers(proxy: "SplitResult") -> dict[str, str]:
+    return {"Proxy-Authorization": _basic(proxy)} if proxy.username else {}
+
+
+def _one_line(value: str) -> str:
+    return value.replace("\r", " ").replace("\n", " ")
+
+
 def _retry_after(value: str | None) -> float | None:
     """Seconds that `Retry-After` asks for: a number, or a date (RFC 9110)."""
     if not value:
@@ -192,7 +229,6 @@ def _retry_after(value: str | None) -> float | None:
     if value.strip().isdigit():
         return min(float(value), 3600.0)
     try:
-        import time
         from email.utils import parsedate_to_datetime
 
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())

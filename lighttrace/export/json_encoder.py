@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lighttrace import guard
+from lighttrace.export.encoder import attributes_of, leave_out, nanoseconds
 from lighttrace.tracing.values import exportable
 
 if TYPE_CHECKING:
@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
-def encode_json(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None) -> str:
-    """An `ExportTraceServiceRequest` on one line. A span that cannot be encoded is counted and left out."""
+def encode_json(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None, broken: "list[Span] | None" = None) -> str:
+    """An `ExportTraceServiceRequest` on one line. A span that cannot be encoded is left out, as in `encode_spans`."""
     groups: dict[Any, list[dict[str, Any]]] = {}
     for span in batch:
         try:
             groups.setdefault(span._tracer, []).append(_span(span))
         except Exception as error:
-            guard.count("spans.dropped.unencodable")
-            guard.site("export.json_encoder").failed(error)
+            leave_out(span, error, broken)
     resources: dict[int, dict[str, Any]] = {}
     for tracer, spans in groups.items():
         resource = tracer.pipeline.resource
@@ -46,9 +45,6 @@ def encode_json(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None)
 
 def _span(span: "Span") -> dict[str, Any]:
     trace = span._trace
-    attributes = {**span._attributes, **span._owner.attributes}
-    if trace.inherited is not None:
-        attributes.update(trace.inherited.attributes)
     remote = trace.remote
     is_remote = remote is not None and remote.is_remote and remote.span_id == span._parent_id
     made: dict[str, Any] = {
@@ -57,9 +53,9 @@ def _span(span: "Span") -> dict[str, Any]:
         "flags": 0x300 if is_remote else 0x100,
         "name": span._name,
         "kind": span._kind.value + 1,
-        "startTimeUnixNano": str(span._start),
-        "endTimeUnixNano": str(span._end),
-        "attributes": _pairs(attributes),
+        "startTimeUnixNano": str(nanoseconds(span._start)),
+        "endTimeUnixNano": str(nanoseconds(span._end)),
+        "attributes": _pairs(attributes_of(span)),
         "status": {"code": span._status} if span._status else {},
     }
     if span._parent_id:
@@ -71,7 +67,7 @@ def _span(span: "Span") -> dict[str, Any]:
         if rare.message and span._status == 2:
             made["status"]["message"] = rare.message
         made["events"] = [
-            {"name": name, "timeUnixNano": str(time), "attributes": _pairs(kept), "droppedAttributesCount": dropped}
+            {"name": name, "timeUnixNano": str(nanoseconds(time)), "attributes": _pairs(kept), "droppedAttributesCount": dropped}
             for name, time, kept, dropped in rare.events
         ]
         made["links"] = [

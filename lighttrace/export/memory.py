@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lighttrace.export.queue import ARRIVED, Outcome
+from lighttrace.export.exporter import ARRIVED, Outcome
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span

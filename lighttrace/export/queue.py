@@ -11,9 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard, semconv
+from lighttrace.export.exporter import Exporter, Outcome
+from lighttrace.export.shedding import choose, weigh
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
@@ -21,57 +23,10 @@ if TYPE_CHECKING:
 _STEP = 64  # while the worker is behind, the queue is weighed every so many spans
 _SHED = 8  # one part in so many is let go at once when the queue is full
 _BACKOFF = (0.25, 5.0)  # seconds: the first pause between tries, and the longest
+_LAST_TRIES = 3  # for a batch on the way out: a program that ends waits for no backend to come up
 
-
-class Outcome:
-    """What became of one try: `sent` spans arrived; else `retry_after` says whether and when to try again."""
-
-    __slots__ = ("reason", "rejected", "retry", "retry_after")
-
-    def __init__(self, reason: str = "", *, retry: bool = False, retry_after: float | None = None, rejected: int = 0) -> None:
-        self.reason = reason  # empty: it arrived
-        self.retry = retry
-        self.retry_after = retry_after  # seconds that the backend asked for
-        self.rejected = rejected  # spans that the backend took and refused
-
-
-ARRIVED = Outcome()
-
-
-class Exporter(Protocol):
-    """What the worker sends through. Called by one thread at a time, never by the program's."""
-
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> Any:
-        """Encode a batch; what it gives is passed to `send`, once per try."""
-
-    def send(self, payload: Any, timeout: float) -> Outcome:
-        """One try, within `timeout` seconds."""
-
-    def close(self) -> None:
-        """Let connections and files go."""
-
-
-def weigh(span: "Span") -> int:
-    """About how many bytes a span holds."""
-    size = 600
-    for value in span._attributes.values():
-        kind = type(value)
-        size += 80 + (len(value) if kind is str or kind is bytes else 0)
-        if kind is tuple or kind is dict:
-            size += len(repr(value))
-    if span._rare is not None:
-        for _, _, attributes, _ in span._rare.events:
-            size += 200 + sum(len(value) for value in attributes.values() if type(value) is str)
-        size += 300 * len(span._rare.links)
-    return size
-
-
-def _precedence(span: "Span") -> int:
-    """What is let go first: 0 a call that succeeded, 1 anything else that did, 2 errors and the entries of requests."""
-    kind = span._kind._value_
-    if span._status == 2 or not span._parent_id or (kind == 1 and span._trace.remote is not None):
-        return 2
-    return 0 if kind == 2 or kind == 3 else 1
+_parents: list[Any] = []
+"""In a forked child: exporters of its parent. Nothing may close them here, not even the collection of garbage."""
 
 
 class SpanQueue:
@@ -92,7 +47,7 @@ class SpanQueue:
         self.size = max(1, size)
         self.most_bytes = most_bytes
         self.batch_size = max(1, min(batch_size, size))
-        self.delay = delay
+        self.delay = max(delay, 0.01)  # zero would keep a processor busy
         self.export_timeout = export_timeout or 3600.0
         self.exit_timeout = exit_timeout
         self.exported = 0
@@ -100,6 +55,7 @@ class SpanQueue:
         self._told = 0  # drops that have been told on a resource
         self._closed = False
         self._down = False
+        self._exporter: Exporter | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -113,12 +69,18 @@ class SpanQueue:
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._event = threading.Event()
+        self._sending = threading.Lock()  # one at a time, where no worker can be started
+        # Held, but for the moment between a wake-up and the worker's taking note. Unlike an Event it may be released by
+        # a signal handler or a finalizer that ends a span while its own thread is in the middle of doing the same.
+        self._wake = threading.Lock()
+        self._wake.acquire()
         self._hurry = threading.Event()  # shutting down: stop pausing between tries
-        self._done = threading.Condition(threading.Lock())
+        # Guards the books. Reentrant for the same reason; the program's side never waits for it.
+        self._done = threading.Condition(threading.RLock())
         self._flushing = 0
+        self._shed_untold = False
         self._finished = 0  # spans that left, one way or the other
-        self._exporter: Exporter | None = None
+        self._exporter = None
         self._deadline: float | None = None
 
     def in_child(self) -> None:
@@ -126,6 +88,9 @@ class SpanQueue:
         self.exported = 0
         self.dropped = {}
         self._told = 0
+        self._down = False
+        if self._exporter is not None:
+            _parents.append(self._exporter)
         self._reset()
 
     # -- the program's side -------------------------------------------------------------------------------------
@@ -154,8 +119,8 @@ class SpanQueue:
             if waiting < self.batch_size:
                 self.wake_at = self.batch_size
                 return
-            if not self._event.is_set():
-                self._event.set()
+            if self._wake.locked():
+                self._wake_up()
             if self._behind:
                 self._weigh(waiting)
             if waiting >= self.size:
@@ -163,8 +128,16 @@ class SpanQueue:
             elif self._weighed > self.most_bytes:
                 self._shed(0, self.most_bytes * (_SHED - 1) // _SHED, "queue_bytes")
             self.wake_at = min(len(self._pending) + _STEP, self.size)
+            if len(self._pending) < self.batch_size:  # the worker caught up meanwhile, and said so before this
+                self.wake_at = self.batch_size
         except Exception as error:
             guard.site("export.queue").failed(error)
+
+    def _wake_up(self) -> None:
+        try:
+            self._wake.release()
+        except RuntimeError:  # somebody else did
+            pass
 
     def _weigh(self, waiting: int) -> None:
         new = waiting - self._weighed_spans
@@ -178,43 +151,34 @@ class SpanQueue:
             self._weighed_spans = waiting
 
     def _shed(self, wanted: int, most_bytes: int, reason: str) -> None:
-        """Let go of `wanted` spans, or of as many as hold more than `most_bytes`: what says least first, the oldest of it first."""
-        if not self._starting.acquire(blocking=False):
-            return  # another thread is at it
+        """Let go of `wanted` spans, or of as many as hold more than `most_bytes`."""
+        if not self._done.acquire(blocking=False):
+            return  # another thread is at it, or the worker is taking some; the next span comes here again
         try:
             pending = self._pending
-            taken: list[Span] = []
-            try:
-                for _ in range(len(pending)):
-                    taken.append(pending.popleft())  # noqa: PERF401  # what was taken before an IndexError must be kept
-            except IndexError:  # the worker took some meanwhile
-                pass
-            before = len(taken)
-            excess = sum(map(weigh, taken)) - most_bytes if most_bytes else 0
-            levels = list(map(_precedence, taken))
-            gone: set[int] = set()
-            for level in (0, 1, 2):
-                if wanted <= 0 and excess <= 0:
-                    break
-                for index, precedence in enumerate(levels):
-                    if precedence == level:
-                        gone.add(index)
-                        wanted -= 1
-                        if most_bytes:
-                            excess -= weigh(taken[index])
-                        if wanted <= 0 and excess <= 0:
-                            break
-            self._count_drop(reason, len(gone))
-            taken = [span for index, span in enumerate(taken) if index not in gone]
-            pending.extendleft(reversed(taken))
-            self._weighed = sum(map(weigh, taken)) if most_bytes else self._weighed * len(taken) // max(1, before)
-            self._weighed_spans = len(taken)
-            with self._done:
-                self._finished += before - len(taken)
+            taken = self._pop(len(pending))
+            gone = choose(taken, wanted, most_bytes)
+            kept = [span for index, span in enumerate(taken) if index not in gone]
+            pending.extendleft(reversed(kept))
+            self._weighed = sum(map(weigh, kept)) if most_bytes else self._weighed * len(kept) // max(1, len(taken))
+            self._weighed_spans = len(kept)
+            if gone:
+                self._shed_untold = True  # the worker tells: writing a log line may take its time
+                self._count_drop(reason, len(gone))
+                self._finished += len(gone)
                 self._done.notify_all()
         finally:
-            self._starting.release()
-        guard.log("export.dropping", f"the queue is full and spans are dropped ({self._drops()}); see lighttrace doctor")
+            self._done.release()
+
+    def _pop(self, most: int) -> "list[Span]":
+        taken = []
+        pending = self._pending
+        try:
+            for _ in range(most):
+                taken.append(pending.popleft())  # noqa: PERF401  # what was taken before an IndexError must be kept
+        except IndexError:
+            pass
+        return taken
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
@@ -238,38 +202,42 @@ class SpanQueue:
         from lighttrace.export.quiet import quiet
 
         pid = self._pid
+        due = time.monotonic() + self.delay
         with quiet():
             while not self._closed or self._pending:
-                woken = self._event.wait(self.delay)
+                self._wake.acquire(timeout=max(0.0, due - time.monotonic()))
                 if pid != self._pid:
                     return
-                self._event.clear()
-                everything = not woken or self._flushing or self._closed
+                now = time.monotonic()
+                everything = now >= due or bool(self._flushing) or self._closed
+                # What stays behind this time was put from now on, and goes when it has waited for `delay`.
+                due = now + self.delay
                 while self._pending and (everything or len(self._pending) >= self.batch_size):
                     self._export(self._take())
                     everything = everything or bool(self._flushing) or self._closed
-                    if self._closed and self._deadline is not None and time.monotonic() >= self._deadline:
+                    if self._out_of_time():
                         break
-                self.wake_at = 0 if self._closed else self.batch_size
-                if self._closed and self._deadline is not None and time.monotonic() >= self._deadline:
+                self.wake_at = self.batch_size
+                if self._out_of_time():
                     break
+            self.wake_at = 0
             self._close_exporter()
 
+    def _out_of_time(self) -> bool:
+        return self._closed and self._deadline is not None and time.monotonic() >= self._deadline
+
     def _take(self) -> "list[Span]":
-        batch = []
-        pending = self._pending
-        try:
-            for _ in range(self.batch_size):
-                batch.append(pending.popleft())  # noqa: PERF401  # as above
-        except IndexError:
-            pass
-        self._in_flight = len(batch)
-        self._weighed = max(0, self._weighed - 600 * len(batch)) if pending else 0
-        self._weighed_spans = len(pending)
+        with self._done:
+            batch = self._pop(self.batch_size)
+            self._in_flight = len(batch)
+            self._weighed = max(0, self._weighed - 600 * len(batch)) if self._pending else 0
+            self._weighed_spans = len(self._pending)
         return batch
 
     def _export(self, batch: "list[Span]") -> None:
         """Send one batch, trying again within one deadline; the spans are accounted for in any case."""
+        if not batch:  # shed in the meantime
+            return
         reason = "error"
         rejected = 0
         self._behind = True
@@ -284,37 +252,50 @@ class SpanQueue:
             reason, rejected = outcome.reason, outcome.rejected
             if not reason and extra:
                 self._told = dropped
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # somebody else's exporter must not end the worker
             guard.site("export.exporter").failed(error)
         finally:
             self._behind = False
-            self._settle(len(batch), reason, rejected)
+            self._settle(len(batch), reason, min(rejected, len(batch)))
+            self._tell_drops()
 
     def _try(self, exporter: Exporter, payload: Any) -> Outcome:
         deadline = time.monotonic() + self.export_timeout
         pause = _BACKOFF[0]
+        last_tries = 1 if self._down else _LAST_TRIES
         while True:
-            if self._deadline is not None:
-                deadline = min(deadline, self._deadline)
-            outcome = exporter.send(payload, max(0.05, deadline - time.monotonic()))
+            outcome = exporter.send(payload, max(0.05, self._until(deadline) - time.monotonic()))
             self._tell(outcome)
             if not outcome.reason or not outcome.retry:
                 return outcome
+            hurried = self._hurry.is_set()
+            if hurried:
+                last_tries -= 1
+                if last_tries <= 0:
+                    return outcome
             # Jitter, so that a hundred services do not come back at the same moment.
-            wait = (
-                outcome.retry_after
-                if outcome.retry_after is not None
-                else pause * (0.5 + int.from_bytes(os.urandom(2), "big") / 65536)
-            )
+            jitter = 0.5 + int.from_bytes(os.urandom(2), "big") / 65536
+            wait = outcome.retry_after if outcome.retry_after is not None else pause * jitter
             pause = min(pause * 2, _BACKOFF[1])
-            left = (self._deadline if self._deadline is not None else deadline) - time.monotonic()
-            if wait >= left:
+            again = time.monotonic() + wait
+            if again >= self._until(deadline):
                 return outcome
-            if self._hurry.wait(wait) and self._deadline is not None and time.monotonic() >= self._deadline:
-                return outcome
+            if hurried:
+                time.sleep(wait)
+            elif self._hurry.wait(wait):
+                pause = _BACKOFF[0]
+                if outcome.retry_after is not None:  # the program ends, and the backend has said when: then, or not at all
+                    if again >= self._until(deadline):
+                        return outcome
+                    time.sleep(max(0.0, again - time.monotonic()))
+
+    def _until(self, deadline: float) -> float:
+        return deadline if self._deadline is None else min(deadline, self._deadline)
 
     def _settle(self, count: int, reason: str, rejected: int) -> None:
         with self._done:
+            if not self._in_flight:  # given up by `shutdown` and counted there
+                return
             if reason:
                 self._count_drop(reason, count)
             else:
@@ -334,6 +315,11 @@ class SpanQueue:
             self._down = False
             guard.log_always(f"spans are delivered again ({self._drops() or 'none were dropped'})")
 
+    def _tell_drops(self) -> None:
+        if self._shed_untold:
+            self._shed_untold = False
+            guard.log("export.dropping", f"the queue was full and spans were dropped ({self._drops()}); see lighttrace doctor")
+
     def _close_exporter(self) -> None:
         exporter, self._exporter = self._exporter, None
         if exporter is not None:
@@ -351,38 +337,33 @@ class SpanQueue:
         return ", ".join(f"{count} dropped: {reason}" for reason, count in self.dropped.items())
 
     def _drop_all(self, reason: str) -> None:
-        count = 0
-        try:
-            while True:
-                self._pending.popleft()
-                count += 1
-        except IndexError:
-            pass
         with self._done:
+            count = len(self._pop(len(self._pending)))
             self._count_drop(reason, count)
             self._finished += count
             self._done.notify_all()
 
     def stats(self) -> dict[str, Any]:
-        """Spans exported, dropped by reason, and queued (waiting or being sent)."""
-        return {"exported": self.exported, "dropped": dict(self.dropped), "queued": len(self._pending) + self._in_flight}
+        """Spans exported, dropped by reason, and queued (waiting or being sent): together, all that were ever put."""
+        with self._done:
+            return {"exported": self.exported, "dropped": dict(self.dropped), "queued": len(self._pending) + self._in_flight}
 
     # -- flushing and stopping ----------------------------------------------------------------------------------
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Send everything that has been put. False if `timeout` seconds were not enough; the rest goes on being sent."""
         deadline = time.monotonic() + timeout
-        target = self._finished + self._in_flight + len(self._pending)
-        if target <= self._finished:
-            return True
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = None
-            self._start()
-        if self._thread is None:
-            return self._send_here(deadline)
-        self._flushing += 1
+        if self._pid != os.getpid():  # forked without Python's hooks
+            self.in_child()
+        with self._done:
+            target = self._finished + self._in_flight + len(self._pending)
+            if target <= self._finished:
+                return True
+            self._flushing += 1
         try:
-            self._event.set()
+            if not self._working():
+                return self._send_here(deadline)
+            self._wake_up()
             with self._done:
                 while self._finished < target:
                     left = deadline - time.monotonic()
@@ -390,17 +371,33 @@ class SpanQueue:
                         return self._finished >= target
             return True
         finally:
-            self._flushing -= 1
+            with self._done:
+                self._flushing -= 1
+
+    def _working(self) -> bool:
+        """Whether a worker is there, or could be started."""
+        with self._done:
+            thread = self._thread
+            if thread is not None and thread.ident is not None and not thread.is_alive():
+                self._thread = None  # it died with the interpreter's threads, or a fork took it
+            if self._thread is None:
+                self._start()
+            return self._thread is not None
 
     def _send_here(self, deadline: float) -> bool:
         """Send from the calling thread, where no other can be started any more."""
         from lighttrace.export.quiet import quiet
 
-        self._deadline = deadline
-        with quiet():
-            while self._pending and time.monotonic() < deadline:
-                self._export(self._take())
-        self._deadline = None
+        if not self._sending.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return False
+        before, self._deadline = self._deadline, deadline
+        try:
+            with quiet():
+                while self._pending and time.monotonic() < deadline:
+                    self._export(self._take())
+        finally:
+            self._deadline = before
+            self._sending.release()
         return not self._pending
 
     def shutdown(self, timeout: float | None = None) -> bool:
@@ -409,20 +406,26 @@ class SpanQueue:
             return True
         timeout = self.exit_timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout
+        if self._pid != os.getpid():
+            self.in_child()
         self._deadline = deadline
         self._hurry.set()
         done = self.flush(timeout * 0.95)  # what is left is for the interpreter's own way out
         self._closed = True
         self.wake_at = 0
-        self._event.set()
+        self._wake_up()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(1.0 if done else 0.0)
+            # What was put while the rest was flushed goes too, if there is time.
+            thread.join(max(0.05, deadline - time.monotonic()) if done else 0.0)
         with self._done:
-            if self._in_flight and (thread is None or thread.is_alive()):
+            if self._in_flight:
                 # Abandoned while it was being sent: whether it arrives after all cannot be known from here.
                 self._count_drop("shutdown", self._in_flight)
                 self._finished += self._in_flight
                 self._in_flight = 0
         self._drop_all("shutdown")
+        if thread is None:
+            self._close_exporter()
+        self._tell_drops()
         return done

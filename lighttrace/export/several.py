@@ -4,45 +4,67 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard
-from lighttrace.export.queue import ARRIVED, Exporter, Outcome
+from lighttrace.export.exporter import ARRIVED, Exporter, Outcome
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
+
+
+class _Delivery:
+    """One batch on its way: who still waits for it, and the failure for good of one who will not get it."""
+
+    __slots__ = ("lost", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Exporter, Any]] = []
+        self.lost: Outcome | None = None
 
 
 class SeveralExporters:
     """Sends each batch to all; a try that is repeated goes only to those that do not have it yet."""
 
     def __init__(self, exporters: list[Exporter]) -> None:
-        self.exporters = exporters
+        self.exporters = list(exporters)
         self._site = guard.site("export.several")
 
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> list[tuple[Exporter, Any]]:
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> _Delivery:
         """Encode the batch for each of them."""
-        waiting: list[tuple[Exporter, Any]] = []
+        delivery = _Delivery()
         for exporter in self.exporters:
             try:
-                waiting.append((exporter, exporter.prepare(batch, extra)))
+                delivery.waiting.append((exporter, exporter.prepare(batch, extra)))
             except Exception as error:
                 self._site.failed(error)
-        return waiting
+                delivery.lost = Outcome(f"error: {type(exporter).__name__}")
+        return delivery
 
-    def send(self, payload: list[tuple[Exporter, Any]], timeout: float) -> Outcome:
-        """Send to all that still wait for it. The outcome is the first failure that is worth another try, else the last."""
+    def send(self, payload: _Delivery, timeout: float) -> Outcome:
+        """Send to all that still wait for it. The outcome is the first failure worth another try, else one for good."""
         deadline = time.monotonic() + timeout
         failed: Outcome | None = None
-        for entry in list(payload):
-            exporter, prepared = entry
+        rejected = 0
+        waiting, payload.waiting = payload.waiting, []
+        for number, (exporter, prepared) in enumerate(waiting):
+            # A fair share each, so that one that hangs leaves the others their time.
+            share = max(0.05, (deadline - time.monotonic()) / (len(waiting) - number))
             try:
-                outcome = exporter.send(prepared, max(0.05, deadline - time.monotonic()))
+                outcome = exporter.send(prepared, share)
             except Exception as error:
                 self._site.failed(error)
                 outcome = Outcome(f"error: {type(exporter).__name__}")
-            if not outcome.retry:
-                payload.remove(entry)
-            if outcome.reason and (failed is None or not failed.retry):
-                failed = outcome
-        return failed or ARRIVED
+            rejected = max(rejected, outcome.rejected)
+            if outcome.reason:
+                self._last(exporter)
+                if outcome.retry:
+                    payload.waiting.append((exporter, prepared))
+                    failed = failed or outcome
+                else:
+                    payload.lost = outcome
+        return failed or payload.lost or (Outcome(rejected=rejected) if rejected else ARRIVED)
+
+    def _last(self, exporter: Exporter) -> None:
+        """Who failed comes after the others from now on."""
+        self.exporters = [other for other in self.exporters if other is not exporter] + [exporter]
 
     def close(self) -> None:
         """Close all of them."""

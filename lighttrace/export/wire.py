@@ -5,6 +5,8 @@ three headers with the machinery made for mail, and a batch of 512 spans is enco
 """
 
 import socket
+import ssl
+import time
 
 _MOST_HEAD = 65_536
 _MOST_BODY = 1 << 20
@@ -34,20 +36,24 @@ class HungUp(OSError):
     """The other side closed before it said anything: a kept connection that was no longer one."""
 
 
-def exchange(sock: socket.socket, head: bytes, payload: bytes) -> Answer:
-    """Send a request and read its answer. Raises HungUp, BadAnswer, and what sockets raise (TimeoutError, OSError)."""
+def exchange(sock: socket.socket, head: bytes, payload: bytes, timeout: float) -> Answer:
+    """Send a request and read its answer, within `timeout` seconds in all.
+
+    Raises HungUp, BadAnswer, and what sockets raise (TimeoutError, OSError).
+    """
+    source = _Source(sock, time.monotonic() + timeout)
     try:
         # One write: a small first segment would wait for the acknowledgement of the one before.
         sock.sendall(head + payload)
         if _QUICKACK is not None:
             # Many servers send headers and body apart, and hold the body back until the headers are acknowledged: 40 ms.
             sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-    except (BrokenPipeError, ConnectionResetError) as error:
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
         raise HungUp(str(error)) from None
     data = b""
     while True:
         end = data.find(b"\r\n\r\n")
-        if end >= 0 and data.startswith(b"HTTP/1.1 100"):
+        if end >= 0 and data.startswith(b"HTTP/1.1 1"):
             data = data[end + 4 :]
             continue
         if end >= 0:
@@ -55,18 +61,35 @@ def exchange(sock: socket.socket, head: bytes, payload: bytes) -> Answer:
         if len(data) > _MOST_HEAD or (len(data) >= 5 and not data.startswith(b"HTTP/")):
             raise BadAnswer(f"not HTTP: {data[:40]!r}")
         try:
-            more = sock.recv(65_536)
-        except ConnectionResetError as error:
+            more = source.more()
+        except (ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
             raise HungUp(str(error)) from None
         if not more:
             if data:
                 raise BadAnswer(f"the answer broke off after {data[:40]!r}")
             raise HungUp("the connection was closed")
         data += more
-    return _parse(sock, data[:end], data[end + 4 :])
+    return _parse(source, data[:end], data[end + 4 :])
 
 
-def _parse(sock: socket.socket, head: bytes, rest: bytes) -> Answer:
+class _Source:
+    """What is read from: every read gets what is left of the time for all of them."""
+
+    __slots__ = ("deadline", "sock")
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self.sock = sock
+        self.deadline = deadline
+
+    def more(self) -> bytes:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.sock.settimeout(left)
+        return self.sock.recv(65_536)
+
+
+def _parse(source: _Source, head: bytes, rest: bytes) -> Answer:
     lines = head.decode("latin-1").split("\r\n")
     version, _, after = lines[0].partition(" ")
     code, _, reason = after.partition(" ")
@@ -81,10 +104,10 @@ def _parse(sock: socket.socket, head: bytes, rest: bytes) -> Answer:
     if status == 204 or status == 304:
         return Answer(status, reason, headers, b"", keep)
     if "chunked" in headers.get("transfer-encoding", "").lower():
-        return Answer(status, reason, headers, _chunked(sock, rest), keep)
+        return Answer(status, reason, headers, _chunked(source, rest), keep)
     length = headers.get("content-length")
     if length is None:
-        while len(rest) < _MOST_BODY and (more := sock.recv(65_536)):
+        while len(rest) < _MOST_BODY and (more := source.more()):
             rest += more
         return Answer(status, reason, headers, rest, False)
     if not length.isdigit():
@@ -92,31 +115,33 @@ def _parse(sock: socket.socket, head: bytes, rest: bytes) -> Answer:
     size = int(length)
     if size > _MOST_BODY:
         return Answer(status, reason, headers, rest, False)
-    return Answer(status, reason, headers, _read(sock, rest, size)[:size], keep)
+    return Answer(status, reason, headers, _read(source, rest, size)[:size], keep)
 
 
-def _read(sock: socket.socket, data: bytes, size: int) -> bytes:
+def _read(source: _Source, data: bytes, size: int) -> bytes:
     while len(data) < size:
-        more = sock.recv(65_536)
+        more = source.more()
         if not more:
             raise BadAnswer("the answer broke off")
         data += more
     return data
 
 
-def _chunked(sock: socket.socket, data: bytes) -> bytes:
+def _chunked(source: _Source, data: bytes) -> bytes:
     body = b""
     while True:
         while b"\r\n" not in data:
-            data = _read(sock, data, len(data) + 1)
+            if len(data) > _MOST_HEAD:
+                raise BadAnswer(f"a chunk of size {data[:20]!r}")
+            data = _read(source, data, len(data) + 1)
         line, _, data = data.partition(b"\r\n")
         try:
             size = int(line.partition(b";")[0], 16)
         except ValueError:
             raise BadAnswer(f"a chunk of size {line[:20]!r}") from None
-        if len(body) + size > _MOST_BODY:
+        if size < 0 or len(body) + size > _MOST_BODY:
             raise BadAnswer("an answer of more than 1 MiB")
-        data = _read(sock, data, size + 2)
+        data = _read(source, data, size + 2)
         if not size:
             return body
         body, data = body + data[:size], data[size + 2 :]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lighttrace.export.queue import ARRIVED, Outcome, SpanQueue
+from lighttrace.export.exporter import ARRIVED, Outcome
+from lighttrace.export.queue import SpanQueue
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.provider import TracerProvider
 
@@ -51,13 +52,13 @@ def total(queue: SpanQueue) -> int:
 
 
 def test_no_thread_before_the_first_span_has_ended() -> None:
-    before = threading.active_count()
     queue, tracer = traced(Scripted())
     span = tracer.start_span("open")
-    assert threading.active_count() == before
+    assert queue._thread is None
     span.end()
     assert queue.flush(5)
-    assert threading.active_count() == before + 1
+    assert queue._thread is not None
+    assert queue._thread.is_alive()
     assert queue.shutdown(5)
 
 

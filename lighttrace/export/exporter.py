@@ -1,0 +1,34 @@
+"""What the queue asks of an exporter, and what it is told."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from lighttrace.tracing.span import Span
+
+
+class Outcome:
+    """What became of one try: `sent` spans arrived; else `retry_after` says whether and when to try again."""
+
+    __slots__ = ("reason", "rejected", "retry", "retry_after")
+
+    def __init__(self, reason: str = "", *, retry: bool = False, retry_after: float | None = None, rejected: int = 0) -> None:
+        self.reason = reason  # empty: it arrived
+        self.retry = retry
+        self.retry_after = retry_after  # seconds that the backend asked for
+        self.rejected = rejected  # spans that the backend took and refused
+
+
+ARRIVED = Outcome()
+
+
+class Exporter(Protocol):
+    """What the worker sends through. Called by one thread at a time, never by the program's."""
+
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> Any:
+        """Encode a batch; what it gives is passed to `send`, once per try."""
+
+    def send(self, payload: Any, timeout: float) -> Outcome:
+        """One try, within `timeout` seconds."""
+
+    def close(self) -> None:
+        """Let connections and files go."""
