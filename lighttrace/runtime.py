@@ -65,31 +65,17 @@ class Runtime:
 
     def start(self) -> None:
         """Become the program's tracer provider, set the engine's state and patch."""
-        from lighttrace.instrument import contrib, otel, propagate
-        from lighttrace.instrument.engine import state
-        from lighttrace.instrument.http_server import compile_exclude
+        from lighttrace.instrument import contrib, engine, otel, propagate
+        from lighttrace.instrument.imports import when_imported
         from lighttrace.instrument.registry import registry
         from lighttrace.integrations import TRIGGERS
         from lighttrace.propagation import composite
 
         config = self.config
-        propagator = composite(config.propagators)
-        propagate.use(propagator, fast=set(config.propagators) == {"tracecontext", "baggage"})
-        _set_textmap(propagator)
-        state.service = config.service
-        state.resolver = self.resolver
-        state.caller.clear()
-        state.exclude = compile_exclude(tuple(config.exclude))
-        state.known_methods = config.http_known_methods
-        state.client_request_headers = config.client_request_headers
-        state.client_response_headers = config.client_response_headers
-        state.server_request_headers = config.server_request_headers
-        state.server_response_headers = config.server_response_headers
-        state.redacted_parameters = config.redacted_parameters
-        state.capture_literals = config.capture_literals
-        state.edge = config.edge
-        state.baggage_hosts = tuple(config.baggage_hosts)
-        state.provider = self.provider
+        propagate.use(composite(config.propagators), fast=set(config.propagators) == {"tracecontext", "baggage"})
+        # When somebody imports the module that holds the global propagator: importing it costs 20 ms.
+        when_imported("opentelemetry.propagate", propagate.watch)
+        engine.configure(config, self.provider, self.resolver)
         otel.start(self.provider, config)
         contrib.start()
         registry.enable(TRIGGERS, config.integrations_disabled)
@@ -111,13 +97,6 @@ def _uuid() -> str:
     raw[8] = raw[8] & 0x3F | 0x80
     text = raw.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def _set_textmap(propagator: Any) -> None:
-    """Make ours the global propagator, when somebody imports the module that holds it: importing it costs 20 ms."""
-    from lighttrace.instrument.imports import when_imported
-
-    when_imported("opentelemetry.propagate", lambda module: module.set_global_textmap(propagator))
 
 
 def init(service: str | None = None, team: str | None = None, **options: Any) -> None:

@@ -282,8 +282,9 @@ def encode_span(span: "Span") -> bytes:
     trace = span._trace
     parent = span._parent_id
     owner = span._owner
-    inherited = trace.inherited
-    plain = span._status == 0 and span._rare is None and trace.remote is None and not trace.state
+    far = trace.far
+    inherited = None if far is None else far.inherited
+    plain = not span._status and span._rare is None and (far is None or (far.remote is None and not far.state))
     body = b"".join(
         (
             _pack_child(0x0A10, trace.id_bytes, 0x1208, span._span_id, 0x2208, parent)

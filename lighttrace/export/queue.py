@@ -20,6 +20,8 @@ from lighttrace.export.shedding import choose, weigh
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
 
+_USUAL_BATCH = 512
+_WAKE_AFTER = 4  # batches
 _STEP = 64  # while the worker is behind, the queue is weighed every so many spans
 _SHED = 8  # one part in so many is let go at once when the queue is full
 _BACKOFF = (0.25, 5.0)  # seconds: the first pause between tries, and the longest
@@ -47,6 +49,11 @@ class SpanQueue:
         self.size = max(1, size)
         self.most_bytes = most_bytes
         self.batch_size = max(1, min(batch_size, size))
+        # A worker that wants to run while the program computes gets its turn at a system call of the program's, loses it
+        # at the next one, and each such change costs microseconds: few wake-ups with much to do are cheaper than many.
+        # Whoever asks for small batches wants spans to arrive soon.
+        batches = _WAKE_AFTER * self.batch_size if self.batch_size >= _USUAL_BATCH else self.batch_size
+        self.wake_size = max(self.batch_size, min(size // 2, batches))
         self.delay = max(delay, 0.01)  # zero would keep a processor busy
         self.export_timeout = export_timeout or 3600.0
         self.exit_timeout = exit_timeout
@@ -116,8 +123,8 @@ class SpanQueue:
             waiting = len(self._pending)
             if self._thread is None:
                 self._start()
-            if waiting < self.batch_size:
-                self.wake_at = self.batch_size
+            if waiting < self.wake_size:
+                self.wake_at = self.wake_size
                 return
             if self._wake.locked():
                 self._wake_up()
@@ -128,8 +135,8 @@ class SpanQueue:
             elif self._weighed > self.most_bytes:
                 self._shed(0, self.most_bytes * (_SHED - 1) // _SHED, "queue_bytes")
             self.wake_at = min(len(self._pending) + _STEP, self.size)
-            if len(self._pending) < self.batch_size:  # the worker caught up meanwhile, and said so before this
-                self.wake_at = self.batch_size
+            if len(self._pending) < self.wake_size:  # the worker caught up meanwhile, and said so before this
+                self.wake_at = self.wake_size
         except Exception as error:
             guard.site("export.queue").failed(error)
 
@@ -217,7 +224,7 @@ class SpanQueue:
                     everything = everything or bool(self._flushing) or self._closed
                     if self._out_of_time():
                         break
-                self.wake_at = self.batch_size
+                self.wake_at = self.wake_size
                 if self._out_of_time():
                     break
             self.wake_at = 0

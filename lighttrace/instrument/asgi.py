@@ -15,8 +15,8 @@ from lighttrace.tracing.context import current
 
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
 AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
-_hosts: Bounded = Bounded(1024)
-_agents: Bounded = Bounded(1024)
+_callers: Bounded = Bounded(2048)  # what many requests have in common: their attributes
+_new_call: "Callable[[type[AsgiCall]], AsgiCall]" = object.__new__
 
 
 class AsgiPatch(Patch):
@@ -36,24 +36,26 @@ class AsgiPatch(Patch):
         site = self.site
 
         async def wrapper(self_: Any, scope: Any, receive: Any, send: Any) -> Any:
-            call = self._begin(self_, scope) if site.enabled and scope.get("type") == "http" else None
+            # An application inside another one has its span: the outer one's.
+            call = self._begin(self_, scope) if site.enabled and CALL not in scope and scope.get("type") == "http" else None
             if call is None:
                 return await original(self_, scope, receive, send)
-            response = Response(call, send)
+            call.server_send = send
             try:
-                result = await original(self_, scope, receive, response.send)
+                result = await original(self_, scope, receive, call.send)
             except BaseException as error:
                 call.fail(error)
                 leave(call)
-                call.end(response.ended)
+                call.end(call.ended)
                 raise
             leave(call)
-            call.end(response.ended)
+            if not call.span._end:
+                call.end(call.ended)
             return result
 
         return disguise(wrapper, original)
 
-    def _begin(self, application: Any, scope: dict[str, Any]) -> ServerCall | None:
+    def _begin(self, application: Any, scope: dict[str, Any]) -> "AsgiCall | None":
         call = None
         try:
             if self.prepare is not None:
@@ -62,49 +64,34 @@ class AsgiPatch(Patch):
             path = get("path") or "/"
             if state.exclude is not None and excluded(path):
                 return None
-            if CALL in scope:
-                return None  # an application inside another one
             headers = dict(scope["headers"])
             method = get("method", "GET")
-            scheme = get("scheme", "http")
-            server = get("server")
-            key = (headers.get(b"host"), server, scheme)
-            host = _hosts.get(key)
-            if host is None:
-                host = _hosts[key] = _read_host(*key)
-            attributes: dict[str, Any] = {METHOD: method, PATH: path, SCHEME: scheme, ADDRESS: host[0], PORT: host[1]}
+            key = method, get("scheme"), get("http_version"), get("server"), headers.get(b"host"), headers.get(b"user-agent")
+            known = _callers.get(key)
+            if known is None:
+                known = _callers[key] = _read_caller(*key)
+            attributes: dict[str, Any] = known.copy()
+            attributes[PATH] = path
             query = get("query_string")
             if query:
                 attributes[QUERY] = redaction.query(query.decode("latin-1"))
             client = get("client")
             if client:
                 attributes[CLIENT] = client[0]
-            agent = headers.get(b"user-agent")
-            if agent:
-                known = _agents.get(agent)
-                if known is None:
-                    known = _agents[agent] = agent.decode("latin-1")
-                attributes[AGENT] = known
-            version = get("http_version")
-            if version:
-                attributes[VERSION] = version
             context = current.get()
             found = None
             chosen = propagate.chosen()
             if chosen is None:
-                parent, carried = headers.get(b"traceparent"), headers.get(b"baggage")
-                if parent is not None or carried is not None:
+                if b"traceparent" in headers or b"baggage" in headers:
                     context, found = propagate.extract(
-                        context,
-                        parent.decode("latin-1") if parent is not None else None,
-                        _all(scope, b"tracestate") if b"tracestate" in headers else None,
-                        _all(scope, b"baggage") if carried is not None else None,
+                        context, _only(scope, b"traceparent"), _all(scope, b"tracestate"), _all(scope, b"baggage")
                     )
             else:
                 context, found = propagate.extract_with(chosen, scope, _ScopeGetter, context)
-            call = start(self.scope, self.site, method, attributes, context, found)
-            if call is not None:
-                scope[CALL] = call
+            made = _new_call(AsgiCall)
+            if start(made, self.scope, self.site, method, attributes, context, found):
+                call = scope[CALL] = made
+                call.ended = None
                 root = get("root_path")
                 if root:
                     call.prefix = root.rstrip("/")
@@ -117,35 +104,43 @@ class AsgiPatch(Patch):
             return call
 
 
-class Response:
-    """The way back: hears the status and the last byte. `send` adds no coroutine: it hands on the one it was given."""
+class AsgiCall(ServerCall):
+    """The request, and its way back: hears the status and the last byte."""
 
-    __slots__ = ("_send", "call", "ended")
+    __slots__ = ("ended", "server_send")
 
-    def __init__(self, call: ServerCall, send: Any) -> None:
-        self.call = call
-        self._send = send
-        self.ended: int | None = None
+    server_send: Any
+    ended: int | None  # when the last byte of a failed request went out
 
     def send(self, message: Any) -> Awaitable[Any]:
-        """What the application calls in the place of the server's `send`."""
+        """What the application calls in the place of the server's `send`. Adds no coroutine: it hands on the one it was given."""
         try:
             kind = message["type"]
             if kind == "http.response.start":
-                self.call.status = message["status"]
+                self.status = message["status"]
                 if state.server_response_headers:
-                    capture(
-                        self.call.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Headers(message["headers"])
-                    )
+                    capture(self.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Headers(message["headers"]))
             elif kind == "http.response.body" and not message.get("more_body"):
-                if self.call.status < 500:
-                    self.call.end()
+                if self.status < 500:
+                    self.end()
                 else:
                     # The exception behind a 500 comes up only after the response has gone out: wait for it.
                     self.ended = now()
         except Exception as error:
-            self.call.site.failed(error)
-        return self._send(message)  # type: ignore[no-any-return]  # the server's
+            self.site.failed(error)
+        return self.server_send(message)  # type: ignore[no-any-return]  # the server's
+
+
+def _read_caller(
+    method: str, scheme: str | None, version: str | None, server: Any, host: bytes | None, agent: bytes | None
+) -> dict[str, Any]:
+    address, port = _read_host(host, server, scheme or "http")
+    attributes: dict[str, Any] = {METHOD: method, PATH: "", SCHEME: scheme or "http", ADDRESS: address, PORT: port}
+    if agent:
+        attributes[AGENT] = agent.decode("latin-1")
+    if version:
+        attributes[VERSION] = version
+    return attributes
 
 
 def _read_host(header: bytes | None, server: Any, scheme: str) -> tuple[str, int]:
@@ -153,6 +148,12 @@ def _read_host(header: bytes | None, server: Any, scheme: str) -> tuple[str, int
     if header:
         return split_authority(header.decode("latin-1"), default)
     return (server[0], server[1] or default) if server else ("", default)
+
+
+def _only(scope: dict[str, Any], name: bytes) -> str | None:
+    """A header that may come once: twice is none (W3C trace context, 3.2)."""
+    values = _all(scope, name)
+    return values[0] if len(values) == 1 else None
 
 
 def _all(scope: dict[str, Any], name: bytes) -> list[str]:

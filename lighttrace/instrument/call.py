@@ -30,6 +30,42 @@ def around(original: Callable[..., Any], begin: Begin, finish: Finish, fail: Fai
     return disguise(wrapper, original)  # type: ignore[no-any-return]  # what came in
 
 
+def listening(
+    original: Callable[..., Any], site: Any, hear: Callable[[Any, Any], None], *, after: bool = False
+) -> Callable[..., Any]:
+    """`original`, a function or coroutine function, with `hear(args, kwargs)` told of each call while `site` is enabled.
+
+    Before the call, or with `after` once it has returned. `hear` contains its own failures.
+    """
+    import inspect
+
+    if inspect.iscoroutinefunction(original):
+
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            if site.enabled and not after:
+                hear(args, kwargs)
+            result = await original(*args, **kwargs)
+            if after and site.enabled:
+                hear(args, kwargs)
+            return result
+
+        return disguise(coroutine, original)  # type: ignore[no-any-return]  # what came in
+
+    def before(*args: Any, **kwargs: Any) -> Any:
+        if site.enabled:
+            hear(args, kwargs)
+        return original(*args, **kwargs)
+
+    def afterwards(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if site.enabled:
+            hear(args, kwargs)
+        return result
+
+    wrapper = afterwards if after else before
+    return disguise(wrapper, original)  # type: ignore[no-any-return]  # what came in
+
+
 # From 3.14 on annotations are evaluated when they are asked for, and may not be for the asking yet.
 _ANNOTATIONS = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
 _LOOKS = ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__", _ANNOTATIONS)

@@ -1,61 +1,161 @@
-"""Libraries' own headers, written to without the detours that their mappings take for each access.
+"""Where a client library keeps the headers of a request, and how ours get in and out again.
 
-A client library's case-insensitive mapping spends a microsecond and more on each look-up; we make three per call. These
-speak to the structure behind it, with the three operations that propagation needs. Names are lower case.
+A client library's case-insensitive mapping spends a microsecond and more on each look-up, and we would make five per
+call. So `StoredHeaders` and `RawHeaders` speak to the structure behind it, and all of them add what a call carries in one
+step. Names are lower case. Headers are only ever added: one that the caller set stays as it is.
 """
 
+from collections.abc import MutableMapping
+from operator import itemgetter
 from typing import Any
 
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+BAGGAGE = "baggage"
 
-class StoredHeaders:
-    """Over `requests.structures.CaseInsensitiveDict`: lower-case name to (name, value)."""
+_NONE: tuple[str, ...] = ()
+_PARENT = (TRACEPARENT,)
+_BOTH = (TRACEPARENT, BAGGAGE)
 
-    __slots__ = ("_store",)
 
-    def __init__(self, headers: Any) -> None:
-        self._store: dict[str, tuple[str, str]] = headers._store
+class Headers:
+    """Over any mutable mapping of names to values."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: MutableMapping[str, str]) -> None:
+        self._headers: Any = headers
+
+    def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
+        """Add the headers of the W3C; gives the names of those added, for `withdraw`. None where the caller has a parent there."""
+        if TRACEPARENT in self:
+            return _NONE
+        self[TRACEPARENT] = parent
+        added: tuple[str, ...] = _PARENT
+        if state is not None:
+            self[TRACESTATE] = state
+            added = (TRACEPARENT, TRACESTATE)
+        if baggage is not None and BAGGAGE not in self:
+            self[BAGGAGE] = baggage
+            added = (*added, BAGGAGE)
+        return added
+
+    def withdraw(self, added: tuple[str, ...]) -> None:
+        """Take the added headers out again, so that a request object sent twice does not carry its first span's id."""
+        for name in added:
+            self.pop(name)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._store
+        return name in self._headers
 
     def __setitem__(self, name: str, value: str) -> None:
-        self._store[name] = (name, value)
+        self._headers[name] = value
 
     def pop(self, name: str, default: Any = None) -> Any:
-        """Take a header out again."""
-        return self._store.pop(name, default)
+        """Take a header out."""
+        return self._headers.pop(name, default)
+
+    def get(self, name: str) -> Any:
+        """A header's value, or a list of its values; None where it is not there."""
+        return self._headers.get(name)
+
+
+class StoredHeaders(Headers):
+    """Over `requests.structures.CaseInsensitiveDict`: lower-case name to (name, value)."""
+
+    __slots__ = ()
+
+    def __init__(self, headers: Any) -> None:
+        self._headers: dict[str, tuple[str, str]] = headers._store
+
+    def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
+        """See `Headers.carry`; flat, because nearly every call comes this way."""
+        store = self._headers
+        if state is not None or TRACEPARENT in store or BAGGAGE in store:
+            return Headers.carry(self, parent, state, baggage)
+        store[TRACEPARENT] = TRACEPARENT, parent
+        if baggage is None:
+            return _PARENT
+        store[BAGGAGE] = BAGGAGE, baggage
+        return _BOTH
+
+    def withdraw(self, added: tuple[str, ...]) -> None:
+        store = self._headers
+        for name in added:
+            store.pop(name, None)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self._headers[name] = (name, value)
 
     def get(self, name: str) -> str | None:
-        """A header's value, or None."""
-        found = self._store.get(name.lower())
+        found = self._headers.get(name.lower())
         return found[1] if found is not None else None
 
 
-class RawHeaders:
+_lower_name = itemgetter(1)
+_RAW_PARENT, _RAW_BAGGAGE = TRACEPARENT.encode(), BAGGAGE.encode()
+
+
+class RawHeaders(Headers):
     """Over `httpx.Headers`: a list of (name as written, lower-case name, value), in bytes."""
 
-    __slots__ = ("_list",)
+    __slots__ = ()
 
     def __init__(self, headers: Any) -> None:
-        self._list: list[tuple[bytes, bytes, bytes]] = headers._list
+        self._headers: list[tuple[bytes, bytes, bytes]] = headers._list
+
+    def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
+        """See `Headers.carry`; flat, because nearly every call comes this way."""
+        headers = self._headers
+        names = list(map(_lower_name, headers))
+        if state is not None or _RAW_PARENT in names or _RAW_BAGGAGE in names:
+            return Headers.carry(self, parent, state, baggage)
+        headers.append((_RAW_PARENT, _RAW_PARENT, parent.encode()))
+        if baggage is None:
+            return _PARENT
+        headers.append((_RAW_BAGGAGE, _RAW_BAGGAGE, baggage.encode("latin-1", "replace")))
+        return _BOTH
+
+    def withdraw(self, added: tuple[str, ...]) -> None:
+        headers = self._headers
+        if added is _BOTH and headers[-1][1] is _RAW_BAGGAGE and headers[-2][1] is _RAW_PARENT:
+            del headers[-2:]
+        else:
+            Headers.withdraw(self, added)
 
     def __contains__(self, name: str) -> bool:
-        wanted = name.encode()
-        return wanted in [lower for _, lower, _ in self._list]
+        return name.encode() in map(_lower_name, self._headers)
 
     def __setitem__(self, name: str, value: str) -> None:
         key = name.encode()
-        self._list.append((key, key, value.encode("latin-1", "replace")))
+        self._headers.append((key, key, value.encode("latin-1", "replace")))
 
     def pop(self, name: str, default: Any = None) -> Any:
-        """Take a header out again."""
         wanted = name.encode()
-        for index in range(len(self._list) - 1, -1, -1):
-            if self._list[index][1] == wanted:
-                return self._list.pop(index)
+        for index in range(len(self._headers) - 1, -1, -1):
+            if self._headers[index][1] == wanted:
+                return self._headers.pop(index)
         return default
 
     def get(self, name: str) -> list[str] | None:
-        """A header's values, or None."""
         wanted = name.lower().encode()
-        return [value.decode("latin-1") for _, lower, value in self._list if lower == wanted] or None
+        return [value.decode("latin-1") for _, lower, value in self._headers if lower == wanted] or None
+
+
+class Copied(dict[str, str]):
+    """A plain dict of headers, which finds a name in any spelling."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or any(key.lower() == name for key in self)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value under `name`, in any spelling."""
+        found = super().get(name)
+        return found if found is not None else next((value for key, value in self.items() if key.lower() == name), default)
+
+
+def copy_of(headers: Any) -> Any:
+    """A copy of a caller's headers, for ours to be added to."""
+    return Copied(headers) if type(headers) is dict else headers.copy()

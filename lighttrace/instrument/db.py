@@ -101,12 +101,14 @@ class DbPatch(Patch):
             return None
         try:
             context = current.get()
-            parent = context.get(SPAN_KEY)
-            if type(parent) is Span and parent._tracer.covers and parent._kind is CLIENT and not parent._end:
-                return None
-            if (len(context) > 1 or parent is None) and context.get(SUPPRESS_KEY):
-                return None
-            tracer = self.scope.find()
+            if context:
+                parent = context.get(SPAN_KEY)
+                if type(parent) is Span and parent._tracer.covers and parent._kind is CLIENT and not parent._end:
+                    return None
+                if (len(context) > 1 or parent is None) and context.get(SUPPRESS_KEY):
+                    return None
+            scope = self.scope
+            tracer = scope.tracer if scope.provider is state.provider else scope.find()
             if tracer is None:
                 return None
             call = self.read_call(*args, **kwargs)
@@ -115,7 +117,9 @@ class DbPatch(Patch):
             connection, statement, beside, batch = call
             if type(beside) in _CONTAINERS:  # not `bool()` of any object: an array has none
                 beside = len(beside) > 0
-            facts = facts_of(connection, self.read_database)
+            facts = getattr(connection, _ATTRIBUTE, None)
+            if facts is None or facts.resolver is not state.resolver:
+                facts = facts_of(connection, self.read_database)
             if type(statement) is not str:
                 if hasattr(statement, "as_string"):
                     beside = None  # composed: values may have been put in beside those that travel on their own
@@ -164,24 +168,17 @@ class DbPatch(Patch):
 
 def facts_of(connection: Any, read_database: Callable[[Any], Database]) -> Facts:
     """What is known of a connection's database; asked once per connection, shared by all connections to it."""
-    facts = _known(connection)
+    database = read_database(connection)
+    facts = _by_database.get(database)
     if facts is None or facts.resolver is not state.resolver:
-        database = read_database(connection)
-        facts = _by_database.get(database)
-        if facts is None or facts.resolver is not state.resolver:
-            if len(_by_database) >= 1000:
-                _by_database.clear()
-            facts = _by_database[database] = Facts(database)
-        _remember(connection, facts)
+        if len(_by_database) >= 1000:
+            _by_database.clear()
+        facts = _by_database[database] = Facts(database)
+    _remember(connection, facts)
     return facts
 
 
 _ATTRIBUTE = "__lighttrace_facts__"
-
-
-def _known(connection: Any) -> Facts | None:
-    found: Facts | None = getattr(connection, _ATTRIBUTE, None)
-    return found
 
 
 def _remember(connection: Any, facts: Facts) -> None:

@@ -4,52 +4,41 @@ An adapter says how one library spells method, URL and headers of a request, and
 
     HttpClientPatch(
         "requests:Session.send",
-        read_request=lambda session, request, **_: (request.method, request.url, request.headers),
+        read_request=lambda session, request, **_: (request.method, request.url, StoredHeaders(request.headers)),
         read_status=lambda response: response.status_code,
     )
 
 `read_request` has the signature of what it stands before and gives three things: the method, the URL as a string, and
-the request's own mutable mapping of headers. It may give None for "not a request of ours".
+the request's own headers, in the form of `lighttrace.instrument.carriers` that fits the library (with `headers_argument`,
+the caller's mapping as it is). It may give None for "not a request of ours".
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from inspect import isgeneratorfunction
 from typing import Any
 
 from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
-from lighttrace import semconv
+from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction
 from lighttrace.instrument.call import around, disguise
+from lighttrace.instrument.carriers import Headers, copy_of
 from lighttrace.instrument.engine import Bounded, Scope, state
-from lighttrace.instrument.hosts import Host, host_of
+from lighttrace.instrument.hosts import host_of
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_HTTP_KEY, SUPPRESS_KEY, current, detach
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 
-Request = tuple[str, str, MutableMapping[str, str]]
+Request = tuple[str, str, Any]
+_new_call: "Callable[[type[ClientCall]], ClientCall]" = object.__new__
 
 CLIENT = SpanKind.CLIENT
 _put = dict.__setitem__
 
 METHOD, ADDRESS, PORT, URL = semconv.HTTP_REQUEST_METHOD, semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.URL_FULL
 STATUS, ERROR_TYPE = semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
-
-
-class Copied(dict[str, str]):
-    """A plain dict of headers, which finds a name in any spelling."""
-
-    __slots__ = ()
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or any(key.lower() == name for key in self)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value under `name`, in any spelling."""
-        found = super().get(name)
-        return found if found is not None else next((value for key, value in self.items() if key.lower() == name), default)
 
 
 CALL_KEY = "lighttrace-client-call"
@@ -63,8 +52,8 @@ class ClientCall:
 
     span: Span | UnsampledSpan
     token: Any
-    headers: MutableMapping[str, str] | None  # None once it has returned
-    added: tuple[str, ...]
+    headers: Headers | None  # None once it has returned
+    added: tuple[str, ...]  # the headers to be taken out again
     resent: int  # how many times so far
 
 
@@ -87,11 +76,15 @@ class HttpClientPatch(Patch):
         self.read_status = read_status
         self.read_headers = read_headers
         self.scope: Scope = Scope("", covers=True)
-        self._urls: Bounded = Bounded(2048)
+        self._urls: Bounded = Bounded(2048)  # what is known of a URL before it is called: attributes, and whether it is ours
 
     def bind(self, integration: str) -> None:
         super().bind(integration)
         self.scope = scope_of(integration)
+
+    def apply(self) -> bool:
+        self._urls.clear()
+        return super().apply()
 
     def wrap(self, original: Any) -> Any:
         traced = around(original, self._begin, self._finish, self._fail)
@@ -101,18 +94,20 @@ class HttpClientPatch(Patch):
         site = self.site
         if not site.enabled:
             return None
-        call = None
+        call = span = None
         try:
             context = current.get()
-            parent = context.get(SPAN_KEY)
             previous = None
-            if type(parent) is Span and parent._kind is CLIENT and parent._tracer.covers:
-                if not parent._end:
-                    return None  # a library under another one: the outer call has its span
-                previous = context.get(CALL_KEY)
-            if (len(context) > 1 or parent is None) and (context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY)):
-                return None
-            tracer = self.scope.find()
+            if context:
+                parent = context.get(SPAN_KEY)
+                if type(parent) is Span and parent._kind is CLIENT and parent._tracer.covers:
+                    if not parent._end:
+                        return None  # a library under another one: the outer call has its span
+                    previous = context.get(CALL_KEY)
+                if (len(context) > 1 or parent is None) and (context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY)):
+                    return None
+            scope = self.scope
+            tracer = scope.tracer if scope.provider is state.provider else scope.find()
             if tracer is None:
                 return None
             request = self.read_request(*args, **kwargs)
@@ -120,52 +115,62 @@ class HttpClientPatch(Patch):
                 return None
             method, url, headers = request
             if self.headers_argument is not None:
-                headers = kwargs[self.headers_argument] = Copied(headers) if type(headers) is dict else headers.copy()  # type: ignore[attr-defined]  # what a library takes for headers has it
+                copied = kwargs[self.headers_argument] = copy_of(headers)
+                headers = Headers(copied)
             known = self._urls.get(url)
             if known is None:
                 known = self._read_url(url)
-            shown, host = known
-            attributes: dict[str, Any] = {METHOD: method, ADDRESS: host.address, PORT: host.port, URL: shown}
-            name = method
+            attributes: dict[str, Any] = known[0].copy()
+            attributes[METHOD] = name = method
             if method not in state.known_methods:
                 name = _other_method(method, attributes)
-            if host.peer is not None:
-                attributes.update(host.peer)
             span = tracer.start(name, CLIENT, attributes, context)
-            made = Context(context)
-            _put(made, SPAN_KEY, span)
-            call = ClientCall()
-            _put(made, CALL_KEY, call)
+            call = _new_call(ClientCall)
             call.span = span
             call.headers = headers
             call.added = ()
             call.resent = 0
+            made = Context(context)
+            _put(made, SPAN_KEY, span)
+            _put(made, CALL_KEY, call)
             call.token = current.set(made)
             if previous is not None and previous.headers is not None:
                 _follow(previous, call)
             if state.client_request_headers:
                 capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, headers)
-            call.added = propagate.inject(span, context, headers, host.internal)
+            call.added = propagate.inject(span, context, headers, known[1])
             return call
         except Exception as error:
             site.failed(error)
             # The span, if there is one by now, is still this call's: it must be ended and taken off the context.
+            if call is None and span is not None:
+                span.end()
             return call
 
-    def _read_url(self, url: str) -> tuple[str, Host]:
-        known = redaction.url(url), host_of(url)
+    def _read_url(self, url: str) -> tuple[dict[str, Any], bool]:
+        host = host_of(url)
+        # The method first, where it is looked for: each call puts its own there.
+        attributes: dict[str, Any] = {METHOD: "", ADDRESS: host.address, PORT: host.port, URL: redaction.url(url)}
+        if host.peer is not None:
+            attributes.update(host.peer)
+        known = attributes, host.internal
         if len(url) < 512:
             self._urls[url] = known
         return known
 
     def _finish(self, call: ClientCall, response: Any) -> None:
-        self._leave(call)
-        span = call.span
-        if type(span) is not Span or span._end:
-            return
         try:
-            status = self.read_status(response)
-            span._attributes[STATUS] = status
+            current.reset(call.token)
+        except (ValueError, RuntimeError):
+            guard.count("context.detached_elsewhere")
+        span = call.span
+        try:
+            headers, call.headers = call.headers, None
+            if call.added and self.headers_argument is None and headers is not None:
+                headers.withdraw(call.added)
+            if type(span) is not Span or span._end:
+                return
+            span._attributes[STATUS] = status = self.read_status(response)
             if status >= 400:
                 span._attributes[ERROR_TYPE] = str(status)
                 span._status = ERROR
@@ -176,20 +181,17 @@ class HttpClientPatch(Patch):
         span.end()
 
     def _fail(self, call: ClientCall, error: BaseException) -> None:
-        self._leave(call)
+        detach(call.token)
+        headers, call.headers = call.headers, None
+        if call.added and self.headers_argument is None and headers is not None:
+            try:
+                headers.withdraw(call.added)
+            except Exception as ours:
+                self.site.failed(ours)
         span = call.span
         if type(span) is Span and not span._end:
             errors.fail(span, error, redact(error))
             span.end()
-
-    def _leave(self, call: ClientCall) -> None:
-        detach(call.token)
-        headers, call.headers = call.headers, None
-        if call.added and headers is not None and self.headers_argument is None:
-            try:
-                propagate.withdraw(headers, call.added)
-            except Exception as error:
-                self.site.failed(error)
 
 
 class ResendPatch(Patch):
@@ -248,7 +250,7 @@ def _follow(previous: ClientCall, call: ClientCall) -> None:
     headers, theirs = call.headers, previous.headers
     if headers is not None and theirs is not None:
         # A request made from the one before has inherited its headers, ours among them.
-        propagate.withdraw(headers, tuple(name for name in previous.added if headers.get(name) == theirs.get(name)))
+        headers.withdraw(tuple(name for name in previous.added if headers.get(name) == theirs.get(name)))
 
 
 def by_keyword(traced: Any, original: Any, name: str) -> Any:

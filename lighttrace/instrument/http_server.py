@@ -14,6 +14,7 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
+from lighttrace.instrument.call import listening
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.propagation import baggage
@@ -32,39 +33,45 @@ _put = dict.__setitem__
 
 
 class ServerCall:
-    """One request being answered. Ends once: at its last byte, or when the application gives up."""
+    """One request being answered. Ends once: at its last byte, or when the application gives up.
+
+    `start` fills it in; the protocol's own class adds the way back of the response.
+    """
 
     __slots__ = ("context", "method", "prefix", "site", "span", "status", "token")
 
     span: Span | UnsampledSpan
-    context: Context
+    context: Context  # in which the application runs
+    method: str  # as it stands in the span's name
+    site: guard.Site
+    status: int  # 0 until the application has said
+    prefix: str  # of the application's routes
     token: Any
-
-    def __init__(self, span: Span | UnsampledSpan, context: Context, method: str, site: guard.Site) -> None:
-        self.span = span
-        self.context = context
-        self.method = method
-        self.site = site
-        self.status = 0
-        self.prefix = ""
 
     def routed(self, route: str | None, handler: Any) -> None:
         """The framework has matched: name the span, and give it to whoever owns the handler."""
         span = self.span
         if type(span) is not Span or span._end:
             return
-        if route is not None:
-            if self.prefix:
-                route = self.prefix + route
-            known = _routes.get((self.method, route))
-            if known is None:
-                known = _routes[self.method, route] = f"{self.method} {route}"
-            span._name = known
+        if route is not None and self.prefix:
+            route = self.prefix + route
+        # By its code and not itself: a handler made for one request must not be kept.
+        known = _routed.get((self.method, route, getattr(handler, "__code__", handler)))
+        if known is None or known[2] is not state.resolver:
+            known = self._learn(route, handler)
+        name, found, _ = known
+        if name is not None:
+            span._name = name
             span._attributes[ROUTE] = route
-        if handler is not None and state.resolver is not None and span._owner.source not in ("span", "scope"):
-            found = owner_of(handler, span._name, route)
-            if found is not None:
-                span._owner = found
+        if found is not None and span._owner.source not in _EXPLICIT:
+            span._owner = found
+
+    def _learn(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None, Any]:
+        """The name of a route's spans and who owns them."""
+        name = f"{self.method} {route}" if route is not None else None
+        found = owner_of(handler, name or self.method, route) if handler is not None and state.resolver is not None else None
+        known = _routed[self.method, route, getattr(handler, "__code__", handler)] = name, found, state.resolver
+        return known
 
     def end(self, at: int | None = None) -> None:
         """End the span with the status that was sent."""
@@ -97,24 +104,18 @@ def _recorded(span: Span, error: BaseException) -> bool:
     return same == (errors.type_name(error), errors.message_of(error))
 
 
-_routes: Bounded = Bounded(4096)
-_owners: Bounded = Bounded(4096)
+_routed: Bounded = Bounded(4096)  # method, route and handler: the span's name, its owner, and the resolver that said so
+_EXPLICIT = frozenset({"span", "scope"})
 
 
 def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
-    """Who owns a handler: an explicit rule first, then its file. Resolved once per handler and route."""
+    """Who owns a handler: an explicit rule first, then its file."""
     try:
-        key = (getattr(handler, "__code__", handler), route)
-        found = _owners.get(key)
-        if found is not None and found[0] is state.resolver:
-            return found[1]  # type: ignore[no-any-return]  # what was put there
         resolver = state.resolver
         decided = resolver.team_for_span(name, route, None, None) if resolver.has_rules else None
         if decided is None:
             decided = resolver.team_for_function(handler)
-        made = owner(*decided) if decided is not None else None
-        _owners[key] = (resolver, made)
-        return made
+        return owner(*decided) if decided is not None else None
     except Exception as error:
         guard.site("ownership.handler").failed(error)
         return None
@@ -122,21 +123,18 @@ def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
 
 class RoutePatch(Patch):
     """The seam at which a framework has found the handler: `read_route` has its signature and gives the environ or scope,
-    the route's template (or None) and the handler (or None).
+    the route's template (or None) and the handler (or None). With `after`, it is asked when the call has returned.
     """
 
-    def __init__(self, target: str, read_route: Callable[..., tuple[Any, str | None, Any]]) -> None:
+    def __init__(self, target: str, read_route: Callable[..., tuple[Any, str | None, Any]], *, after: bool = False) -> None:
         super().__init__(target)
         self.read_route = read_route
+        self.after = after
 
     def wrap(self, original: Any) -> Any:
-        from lighttrace.instrument.call import around
+        return listening(original, self.site, self._hear, after=self.after)
 
-        return around(original, self._begin, lambda call, result: None, lambda call, error: None)
-
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.site.enabled:
-            return
+    def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             carrier, route, handler = self.read_route(*args, **kwargs)
             call = carrier.get(CALL)
@@ -149,9 +147,7 @@ class RoutePatch(Patch):
 class MountPatch(RoutePatch):
     """The seam at which a framework enters a nested application: its template goes before the routes inside."""
 
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.site.enabled:
-            return
+    def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             carrier, route, _ = self.read_route(*args, **kwargs)
             call = carrier.get(CALL)
@@ -171,13 +167,9 @@ class FailurePatch(Patch):
         self.read_failure = read_failure
 
     def wrap(self, original: Any) -> Any:
-        from lighttrace.instrument.call import around
+        return listening(original, self.site, self._hear)
 
-        return around(original, self._begin, lambda call, result: None, lambda call, error: None)
-
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.site.enabled:
-            return
+    def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             carrier, error = self.read_failure(*args, **kwargs)
             call = carrier.get(CALL)
@@ -209,25 +201,34 @@ def compile_exclude(globs: tuple[str, ...]) -> re.Pattern[str] | None:
 
 
 def start(
-    scope: Scope, site: guard.Site, method: str, attributes: dict[str, Any], parent: Context, members: Mapping[str, Any] | None
-) -> ServerCall | None:
-    """Start the span of a request in the context that its headers describe, and make it current."""
-    tracer = scope.find()
+    call: ServerCall,
+    scope: Scope,
+    site: guard.Site,
+    method: str,
+    attributes: dict[str, Any],
+    parent: Context,
+    members: Mapping[str, Any] | None,
+) -> bool:
+    """Start the span of a request in the context that its headers describe, and make it current. False while tracing is off."""
+    tracer = scope.tracer if scope.provider is state.provider else scope.find()
     if tracer is None:
-        return None
+        return False
     name = method
     if method not in state.known_methods:
         attributes[METHOD] = "_OTHER"
         attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = method[:64]
         name = "HTTP"
-    span = tracer.start(name, SERVER, attributes, parent)
+    call.span = span = tracer.start(name, SERVER, attributes, parent)
     if members:
         _hand_down(span._trace, members)
-    made = Context(parent)
+    call.method = name
+    call.site = site
+    call.status = 0
+    call.prefix = ""
+    call.context = made = Context(parent)
     _put(made, SPAN_KEY, span)
-    call = ServerCall(span, made, name, site)
     call.token = current.set(made)
-    return call
+    return True
 
 
 def leave(call: ServerCall) -> None:

@@ -3,27 +3,24 @@
 Headers are only ever added. One that the caller set stays as it is, and so does the mapping that the caller holds.
 """
 
-import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.context.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from lighttrace import semconv
+from lighttrace.instrument.carriers import Headers
 from lighttrace.instrument.engine import state
 from lighttrace.propagation import baggage, parse_traceparent, parse_tracestate
 from lighttrace.tracing.context import SPAN_KEY
 from lighttrace.tracing.span import Span, UnsampledSpan
 
-TRACEPARENT = "traceparent"
-TRACESTATE = "tracestate"
-BAGGAGE = "baggage"
-
 textmap: Any = None
 """The propagator to use when W3C alone is not what the program asked for; set by the runtime, None for the fast path."""
 
 _own: Any = None
+_otel: Any = None  # the module opentelemetry.propagate, once the program has imported it
 
 
 def use(propagator: Any, *, fast: bool) -> None:
@@ -33,70 +30,68 @@ def use(propagator: Any, *, fast: bool) -> None:
     _own = propagator
 
 
-def _chosen() -> Any:
-    """The propagator that must be asked, or None while ours will do. A program may set another at any time."""
-    module = sys.modules.get("opentelemetry.propagate")
-    if module is not None:
-        current = module.get_global_textmap()
-        if current is not _own:
-            return current
-    return textmap
+def watch(module: Any) -> None:
+    """Make ours the global propagator of `opentelemetry.propagate`, and heed it when the program chooses another."""
+    global _otel
+    module.set_global_textmap(_own)
+    # The variable behind `get_global_textmap`, read in 1.27 to 1.45: the function is asked where it is called otherwise.
+    _otel = module if module.__dict__.get("propagator") is _own else _Asked(module)
 
 
-def traceparent(span: Span | UnsampledSpan) -> str:
-    """The W3C header for a call made under `span`."""
-    trace = span._trace
-    return f"{trace.header or trace.parent_prefix()}{span._span_id:016x}-{trace.flags:02x}"
+class _Asked:
+    """`opentelemetry.propagate`, should it keep its propagator elsewhere one day."""
+
+    __slots__ = ("_module",)
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    @property
+    def propagator(self) -> Any:
+        return self._module.get_global_textmap()
 
 
-def inject(span: Span | UnsampledSpan, context: Context, headers: MutableMapping[str, str], internal: bool) -> tuple[str, ...]:
-    """Add the headers for a call made under `span`; gives the names of those added, for `withdraw`.
+def chosen() -> Any:
+    """The propagator that must be asked, or None while W3C by hand will do. A program may set another at any time."""
+    if _otel is None or _otel.propagator is _own:
+        return textmap
+    return _otel.propagator
+
+
+def inject(span: Span | UnsampledSpan, context: Context, headers: Headers, internal: bool) -> tuple[str, ...]:
+    """Add the headers for a call made under `span` in `context`; gives the names of those added, for `Headers.withdraw`.
 
     `internal` says whether the other side may learn who calls: our baggage leaves only toward hosts of the company.
     """
-    chosen = _chosen()
-    if chosen is not None:
-        return _inject_with(chosen, span, context, headers)
-    if TRACEPARENT in headers:
-        return ()
+    if textmap is not None or (_otel is not None and _otel.propagator is not _own):
+        return _inject_with(chosen(), span, context, headers)
     trace = span._trace
-    headers[TRACEPARENT] = f"{trace.header or trace.parent_prefix()}{span._span_id:016x}-{trace.flags:02x}"
-    added: tuple[str, ...] = _ONE
-    if trace.state:
-        headers[TRACESTATE] = trace.state.to_header()
-        added = (TRACEPARENT, TRACESTATE)
-    if (internal or len(context) > 1 or SPAN_KEY not in context) and BAGGAGE not in headers:
+    parent = f"{trace.header or trace.parent_prefix()}{span._span_id:016x}-{trace.flags:02x}"
+    far = trace.far
+    if len(context) < 2 and (not context or SPAN_KEY in context):  # nothing but a span: no baggage of the program's own
+        text = (state.caller.get(span._owner.team) or caller_of(span._owner.team)) if internal else None
+    else:
         text = outgoing_baggage(span, context, internal)
-        if text:
-            headers[BAGGAGE] = text
-            added = (*added, BAGGAGE)
-    return added
+    return headers.carry(parent, far.state.to_header() if far is not None and far.state else None, text)
 
 
-_ONE = (TRACEPARENT,)
+def caller_of(team: str | None) -> str:
+    """The baggage that says who calls; made once per team."""
+    if len(state.caller) > 1000:
+        state.caller.clear()
+    text = state.caller[team] = baggage.format(_caller(team))
+    return text
 
 
-def withdraw(headers: MutableMapping[str, str], added: tuple[str, ...]) -> None:
-    """Take the added headers out again, so that a request object sent twice does not carry its first span's id."""
-    for name in added:
-        headers.pop(name, None)
-
-
-def outgoing_baggage(span: Span | UnsampledSpan, context: Context, internal: bool) -> str:
-    """The baggage header: what the program put into its baggage, and, among ourselves, who calls."""
-    theirs = baggage.get_all(context) if len(context) > 1 or SPAN_KEY not in context else {}
+def outgoing_baggage(span: Span | UnsampledSpan, context: Context, internal: bool) -> str | None:
+    """The baggage header: what the program put into its baggage, and, among ourselves, who calls. None where there is nothing."""
+    theirs = baggage.get_all(context)
     if not internal:
         kept = {name: value for name, value in theirs.items() if name not in baggage.OURS}
-        return baggage.format(kept) if kept else ""
+        return (baggage.format(kept) or None) if kept else None
     if not theirs:
-        team = span._owner.team
-        text = state.caller.get(team)
-        if text is None:
-            if len(state.caller) > 1000:
-                state.caller.clear()
-            text = state.caller[team] = baggage.format(_caller(team))
-        return text
-    return baggage.format({**theirs, **_caller(span._owner.team)})
+        return state.caller.get(span._owner.team) or caller_of(span._owner.team)
+    return baggage.format({**theirs, **_caller(span._owner.team)}) or None
 
 
 def _caller(team: str | None) -> dict[str, str]:
@@ -133,26 +128,19 @@ def extract_with(
     return made, baggage.get_all(made) or None
 
 
-def chosen() -> Any:
-    """The propagator that must be asked to read headers, or None while W3C read by hand will do."""
-    return _chosen()
-
-
 class _Additive:
     """Sets a header only if nobody has."""
 
     def __init__(self) -> None:
         self.added: list[str] = []
 
-    def set(self, carrier: MutableMapping[str, str], key: str, value: str) -> None:
+    def set(self, carrier: Headers, key: str, value: str) -> None:
         if key not in carrier:
             carrier[key] = value
             self.added.append(key)
 
 
-def _inject_with(
-    propagator: Any, span: Span | UnsampledSpan, context: Context, headers: MutableMapping[str, str]
-) -> tuple[str, ...]:
+def _inject_with(propagator: Any, span: Span | UnsampledSpan, context: Context, headers: Headers) -> tuple[str, ...]:
     made = Context(context)
     dict.__setitem__(made, SPAN_KEY, span)
     setter = _Additive()

@@ -1,6 +1,7 @@
 """WSGI applications as servers (PEP 3333)."""
 
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from lighttrace import semconv
@@ -12,10 +13,15 @@ from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import CALL, METHOD, PATH, QUERY, SCHEME, ServerCall, excluded, leave, start
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import current, detach
+from lighttrace.tracing.span import Span
 
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
 AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
-_hosts: Bounded = Bounded(1024)
+
+# In one step, as nearly every server gives them; one that leaves some out is asked one by one.
+_read_usual = itemgetter("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "wsgi.url_scheme", "SERVER_PROTOCOL")
+_callers: Bounded = Bounded(2048)  # what many requests have in common: their attributes
+_new_call: "Callable[[type[WsgiCall]], WsgiCall]" = object.__new__
 
 
 class WsgiPatch(Patch):
@@ -36,66 +42,57 @@ class WsgiPatch(Patch):
             call = self._begin(environ) if site.enabled else None
             if call is None:
                 return original(self_, environ, start_response)
-            response = Response(call, start_response)
+            call.start_response = start_response
             try:
-                body = original(self_, environ, response.start)
+                body = original(self_, environ, call.start)
             except BaseException as error:
                 call.fail(error)
                 leave(call)
                 call.end()
                 raise
-            leave(call)
-            return response.around(body, environ)
+            detach(call.token)
+            return call.around(body, environ)
 
         return disguise(wrapper, original)
 
-    def _begin(self, environ: dict[str, Any]) -> ServerCall | None:
+    def _begin(self, environ: dict[str, Any]) -> "WsgiCall | None":
         call = None
         try:
             get = environ.get
-            path = get("PATH_INFO") or "/"
-            if state.exclude is not None and excluded(path):
+            try:
+                method, path, query, scheme, protocol = _read_usual(environ)
+            except KeyError:
+                method, path, query = get("REQUEST_METHOD", "GET"), get("PATH_INFO"), get("QUERY_STRING")
+                scheme, protocol = get("wsgi.url_scheme", "http"), get("SERVER_PROTOCOL")
+            if state.exclude is not None and excluded(path or "/"):
                 return None
             if CALL in environ:
                 return None  # an application inside another one
+            key = method, scheme, protocol, get("HTTP_HOST"), get("HTTP_USER_AGENT")
+            known = _callers.get(key)
+            if known is None:
+                known = _callers[key] = _read_caller(environ, *key)
+            attributes: dict[str, Any] = known.copy()
             root = get("SCRIPT_NAME")
-            method = get("REQUEST_METHOD", "GET")
-            scheme = get("wsgi.url_scheme", "http")
-            authority = get("HTTP_HOST")
-            host = _hosts.get((authority, scheme))
-            if host is None:
-                host = _hosts[authority, scheme] = _read_host(environ, authority, scheme)
-            attributes: dict[str, Any] = {
-                METHOD: method,
-                PATH: root + path if root else path,
-                SCHEME: scheme,
-                ADDRESS: host[0],
-                PORT: host[1],
-            }
-            query = get("QUERY_STRING")
+            attributes[PATH] = (root + path if root else path) or "/"
             if query:
                 attributes[QUERY] = redaction.query(query)
             address = get("REMOTE_ADDR")
             if address:
                 attributes[CLIENT] = address
-            agent = get("HTTP_USER_AGENT")
-            if agent:
-                attributes[AGENT] = agent
-            protocol = get("SERVER_PROTOCOL")
-            if protocol:
-                attributes[VERSION] = protocol[5:]
             context = current.get()
+            found = None
             chosen = propagate.chosen()
             if chosen is None:
                 parent, members = get("HTTP_TRACEPARENT"), get("HTTP_BAGGAGE")
-                found = None
                 if parent is not None or members is not None:
                     context, found = propagate.extract(context, parent, get("HTTP_TRACESTATE"), members)
             else:
                 context, found = propagate.extract_with(chosen, environ, _EnvironGetter, context)
-            call = start(self.scope, self.site, method, attributes, context, found)
-            if call is not None:
-                environ[CALL] = call
+            made = _new_call(WsgiCall)
+            if start(made, self.scope, self.site, method, attributes, context, found):
+                call = environ[CALL] = made
+                call.known_length = False
                 if root:
                     call.prefix = root.rstrip("/")
                 if state.server_request_headers:
@@ -107,39 +104,38 @@ class WsgiPatch(Patch):
             return call
 
 
-class Response:
-    """The way back: hears the status, and follows the body to its last byte."""
+class WsgiCall(ServerCall):
+    """The request, and its way back: hears the status, and stands in for the body to hear the end of it."""
 
-    __slots__ = ("call", "known_length", "start_response")
+    __slots__ = ("known_length", "start_response")
 
-    def __init__(self, call: ServerCall, start_response: Callable[..., Any]) -> None:
-        self.call = call
-        self.start_response = start_response
-        self.known_length = False
+    start_response: Callable[..., Any]  # the server's
+    known_length: bool
 
     def start(self, status: str, headers: Any, *exc_info: Any) -> Any:
         """What the application calls in the place of the server's `start_response`."""
         try:
-            self.call.status = int(status[:3])
-            for name, _ in headers:
-                if name == "Content-Length" or name.lower() == "content-length":
-                    self.known_length = True
-                    break
-            if state.server_response_headers and type(self.call.span).__name__ == "Span":
-                capture(self.call.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Lower(headers))
+            self.status = int(status[:3])
+            # A spelling that is not found makes the body be followed step by step, which is right in any case.
+            self.known_length = "Content-Length" in dict(headers)
+            if state.server_response_headers and type(self.span) is Span:
+                capture(self.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Lower(headers))
         except Exception as error:
-            self.call.site.failed(error)
+            self.site.failed(error)
         return self.start_response(status, headers, *exc_info)
 
     def around(self, body: Any, environ: dict[str, Any]) -> Any:
         """The body as the server gets it: as it is where nothing more can happen in it, else followed to its end."""
         kind = type(body)
+        if kind is list or kind is tuple:
+            self.end()
+            return body
         wrapper = environ.get("wsgi.file_wrapper")
-        if kind is list or kind is tuple or (isinstance(wrapper, type) and isinstance(body, wrapper)):
-            self.call.end()
+        if wrapper is not None and isinstance(wrapper, type) and isinstance(body, wrapper):
+            self.end()
             return body
         # A response whose length was known before has been computed: only its end is of interest.
-        return Body(body, self.call) if self.known_length else Stream(body, self.call)
+        return Body(body, self) if self.known_length else Stream(body, self)
 
 
 class Body:
@@ -162,8 +158,8 @@ class Body:
 
     def close(self) -> None:
         """Close the application's body, then end the span."""
-        close = getattr(self._body, "close", None)
         try:
+            close = getattr(self._body, "close", None)
             if close is not None:
                 close()
         except BaseException as error:
@@ -173,7 +169,8 @@ class Body:
             self._call.end()
 
     def __del__(self) -> None:
-        self._call.end()  # a server that forgot to close
+        if not self._call.span._end:
+            self._call.end()  # a server that forgot to close
 
 
 class Stream(Body):
@@ -206,6 +203,18 @@ class Stream(Body):
             super().close()
         finally:
             detach(token)
+
+
+def _read_caller(
+    environ: dict[str, Any], method: str, scheme: str, protocol: str | None, authority: str | None, agent: str | None
+) -> dict[str, Any]:
+    address, port = _read_host(environ, authority, scheme)
+    attributes: dict[str, Any] = {METHOD: method, PATH: "", SCHEME: scheme, ADDRESS: address, PORT: port}
+    if agent:
+        attributes[AGENT] = agent
+    if protocol:
+        attributes[VERSION] = protocol[5:]
+    return attributes
 
 
 def _read_host(environ: dict[str, Any], authority: str | None, scheme: str) -> tuple[str, int]:

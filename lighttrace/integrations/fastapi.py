@@ -11,7 +11,7 @@ def prepare(app, scope):
     # From 0.165 on FastAPI makes a span of its own for each request. It leaves alone a request whose scope has this key:
     # unless the program gave it providers of its own, or has metrics or logs for it to write.
     own = getattr(app, "_telemetry", None)
-    if own is None or any(own.get(kind) for kind in ("tracer_provider", "meter_provider", "logger_provider")):
+    if own is None or own.get("tracer_provider") or own.get("meter_provider") or own.get("logger_provider"):
         return
     metrics, logs = sys.modules["opentelemetry.metrics._internal"], sys.modules["opentelemetry._logs._internal"]
     if metrics._METER_PROVIDER is None and logs._LOGGER_PROVIDER is None:

@@ -1,29 +1,31 @@
 """Trace the requests that a Flask application answers."""
 
-from flask import request
+from flask import ctx, request
 
 from lighttrace.instrument import FailurePatch, Integration, RoutePatch, WsgiPatch
 
 
-def read_route(app, *args):
-    # The object behind the proxy, once: each look through the proxy costs as much as making a span.
-    current = request._get_current_object()  # type: ignore[attr-defined]  # a proxy, whose types hide it
+def read_route(context, *args):
+    current = context.request
     rule = current.url_rule
     if rule is None:
         return current.environ, None, None
-    return current.environ, rule.rule, app.view_functions.get(rule.endpoint)
+    return current.environ, rule.rule, context.app.view_functions.get(rule.endpoint)
 
 
 def read_failure(app, *args):
     return request.environ, args[-1]
 
 
+# From 3.2 on there is one context for applications and requests.
+CONTEXT = "RequestContext" if "RequestContext" in vars(ctx) else "AppContext"
+
 INTEGRATION = Integration(
     name="flask",
     requires="flask>=2.0",
     patches=(
         WsgiPatch("flask:Flask.__call__"),
-        RoutePatch("flask:Flask.dispatch_request", read_route),
+        RoutePatch(f"flask.ctx:{CONTEXT}.match_request", read_route, after=True),
         FailurePatch("flask:Flask.handle_exception", read_failure),
     ),
 )

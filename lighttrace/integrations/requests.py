@@ -15,8 +15,8 @@ def read_headers(response):
     return response.headers
 
 
-def read_redirect(session, response):
-    return response if 300 <= response.status_code < 400 and response.is_redirect else None
+def read_redirect(session, prepared_request, response):
+    return response
 
 
 INTEGRATION = Integration(
@@ -25,6 +25,7 @@ INTEGRATION = Integration(
     patches=(
         # Session.send and not HTTPAdapter.send: adapters are made to be replaced by users.
         HttpClientPatch("requests:Session.send", read_request, read_status, read_headers=read_headers),
-        ResendPatch("requests.sessions:SessionRedirectMixin.get_redirect_target", read_redirect, read_status),
+        # Called for redirects only, once for each, and before the next request is sent.
+        ResendPatch("requests.sessions:SessionRedirectMixin.rebuild_method", read_redirect, read_status),
     ),
 )

@@ -230,17 +230,17 @@ class Capture:
         self._swap_slots()
         engine.configure(config, self.provider, resolver)
         before_provider, before_sink = otel_trace._TRACER_PROVIDER, guard.sink
-        before_textmap, before_fast, before_own = otel_propagate.get_global_textmap(), propagate.textmap, propagate._own
+        before_textmap, before = otel_propagate.get_global_textmap(), (propagate.textmap, propagate._own, propagate._otel)
         propagator = composite(config.propagators)
         propagate.use(propagator, fast=set(config.propagators) == {"tracecontext", "baggage"})
-        otel_propagate.set_global_textmap(propagator)
+        propagate.watch(otel_propagate)
         otel_trace._TRACER_PROVIDER = self.provider
         guard.sink = lambda name, error: self.failures.append((name, error))
 
         def restore() -> None:
             otel_trace._TRACER_PROVIDER = before_provider
             otel_propagate.set_global_textmap(before_textmap)
-            propagate.textmap, propagate._own = before_fast, before_own
+            propagate.textmap, propagate._own, propagate._otel = before
             guard.sink = before_sink
 
         self._saved.append(restore)

@@ -9,7 +9,7 @@ from lighttrace.tracing.values import exportable, is_plain
 class Limits:
     """How much one span may hold. `attribute_length` None means that values are never cut."""
 
-    __slots__ = ("attribute_length", "attributes", "event_attributes", "events", "link_attributes", "links")
+    __slots__ = ("attribute_length", "attributes", "event_attributes", "events", "link_attributes", "links", "most_plain")
 
     def __init__(
         self,
@@ -26,6 +26,8 @@ class Limits:
         self.links = links
         self.event_attributes = event_attributes
         self.link_attributes = link_attributes
+        # How many attributes, each a str or an int, surely are within the limits.
+        self.most_plain = attributes if attribute_length is None else -1
 
     def clean(self, attributes: Mapping[str, Any] | None, most: int) -> tuple[dict[str, Any], int]:
         """A copy holding only exportable values, at most `most` of them, and how many were dropped for want of room."""
@@ -46,4 +48,4 @@ class Limits:
 
     def fits(self, attributes: Mapping[str, Any]) -> bool:
         """Whether a plain copy of `attributes` is already within the limits: strings and whole numbers, few enough."""
-        return self.attribute_length is None and len(attributes) <= self.attributes and is_plain(attributes.values())
+        return len(attributes) <= self.most_plain and is_plain(attributes.values())

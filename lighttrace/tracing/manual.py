@@ -15,9 +15,10 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard
 from lighttrace.tracing.context import SPAN_KEY, current
 from lighttrace.tracing.owner import Owner, owner
+from lighttrace.tracing.scope import SpanScope
 from lighttrace.tracing.span import Span, UnsampledSpan
 from lighttrace.tracing.stepping import in_scope
-from lighttrace.tracing.tracer import SpanScope, Tracer
+from lighttrace.tracing.tracer import Tracer
 
 F = TypeVar("F", bound=Callable[..., Any])
 

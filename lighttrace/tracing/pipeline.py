@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from lighttrace import guard
 from lighttrace.tracing.limits import Limits
 from lighttrace.tracing.owner import NOBODY, Owner
-from lighttrace.tracing.sampling import NativeSampler, named, native
+from lighttrace.tracing.sampling import ALL, NativeSampler, named, native
 from lighttrace.tracing.values import SCALARS, exportable, is_plain
 
 if TYPE_CHECKING:
@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
 
 
+_DECIDING = frozenset({"native", "id_generator", "processors", "rules"})
+
+
 def forget(span: "Span") -> None:
     """The end of the line for spans that nobody wants exported."""
 
 
 class Pipeline:
     """Shared by every tracer of a provider, and changed only when the program sets itself up."""
+
+    direct: bool
+    keeps_roots: bool
 
     def __init__(
         self,
@@ -45,6 +51,20 @@ class Pipeline:
         self.set_sampler(sampler if sampler is not None else named("parentbased_always_on"))
         self._sdk_resource: Any = None
         self._site = guard.site("tracing.processors")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name in _DECIDING:
+            here = self.__dict__
+            native = here.get("native")
+            # Nobody needs to be asked when a span starts below another, and (`keeps_roots`) when a trace begins.
+            here["direct"] = (
+                native is not None
+                and here.get("id_generator") is None
+                and not here.get("processors")
+                and here.get("rules") is None
+            )
+            here["keeps_roots"] = native is not None and here["direct"] and native.bound >= ALL
 
     def set_sampler(self, sampler: Any) -> None:
         """Use that sampler from now on."""

@@ -32,21 +32,53 @@ EMPTY_STATE = TraceState()
 class LocalTrace:
     """What all spans of one trace in this process share: made once per local root, referenced by each span."""
 
-    __slots__ = ("flags", "header", "id_bytes", "inherited", "remote", "state", "trace_id")
+    __slots__ = ("far", "flags", "header", "id_bytes", "trace_id")
 
     def __init__(self, trace_id: int, flags: int, state: TraceState | None = None, remote: SpanContext | None = None) -> None:
         self.trace_id = trace_id
         self.flags = flags
-        self.state = state
         self.id_bytes = trace_id.to_bytes(16, "big")
         self.header: str | None = None  # "00-<trace id>-", made when the first header is written
-        self.remote = remote  # the parent in another process, if there is one
-        self.inherited: Owner | None = None  # attributes from baggage that every span below carries
+        self.far: Far | None = Far(state, remote) if state or remote is not None else None
 
     def parent_prefix(self) -> str:
         """The traceparent header up to the span's id."""
         header = self.header = f"00-{self.id_bytes.hex()}-"
         return header
+
+    @property
+    def state(self) -> TraceState | None:
+        """The tracestate that came with the trace."""
+        return self.far.state if self.far is not None else None
+
+    @property
+    def remote(self) -> SpanContext | None:
+        """The parent in another process, if there is one."""
+        return self.far.remote if self.far is not None else None
+
+    @property
+    def inherited(self) -> Owner | None:
+        """Attributes from baggage that every span below carries."""
+        return self.far.inherited if self.far is not None else None
+
+    @inherited.setter
+    def inherited(self, inherited: Owner | None) -> None:
+        if self.far is None:
+            if inherited is None:
+                return
+            self.far = Far(None, None)
+        self.far.inherited = inherited
+
+
+class Far:
+    """What a trace has that came from another process, or is to be told to one: most have nothing."""
+
+    __slots__ = ("inherited", "remote", "state")
+
+    def __init__(self, state: TraceState | None, remote: SpanContext | None) -> None:
+        self.state = state
+        self.remote = remote
+        self.inherited: Owner | None = None
 
 
 class Rare:

@@ -12,13 +12,12 @@ from opentelemetry.trace import SpanContext, SpanKind
 from opentelemetry.trace import Tracer as ApiTracer
 
 from lighttrace import guard, semconv
-from lighttrace.tracing import errors
 from lighttrace.tracing.context import LINK_KEY, SPAN_KEY, TEAM_KEY, current
 from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.pipeline import Pipeline
+from lighttrace.tracing.scope import Options, SpanScope
 from lighttrace.tracing.span import RANDOM, SAMPLED, UNSET, LocalTrace, Span, UnsampledSpan
-from lighttrace.tracing.values import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 INTERNAL = SpanKind.INTERNAL
 SERVER = SpanKind.SERVER
 _new_span: "Callable[[type[Span]], Span]" = object.__new__
+_new_trace: "Callable[[type[LocalTrace]], LocalTrace]" = object.__new__
 _new_scope: "Callable[[Any], SpanScope]" = object.__new__
-_plain = PLAIN.issuperset
 _put = dict.__setitem__
 
 
@@ -83,10 +82,59 @@ class Tracer(ApiTracer):
 
         `plain` says that each value is exactly a str or an int. `code_owner` is who owns the code that the span is
         about, where that is known. `extras` is what few spans are started with.
+
+        What nearly every span is comes first: a child of a span of ours, or a root that is surely recorded, with nobody
+        else to be asked. All others are started by `_start_with_care`, which decides the same and more.
         """
         pipeline = self.pipeline
         if context is None:
             context = current.get()
+        if context:
+            parent: Any = context.get(SPAN_KEY)
+            if type(parent) is not Span or not pipeline.direct or extras is not None or (parent._end and parent._kind is SERVER):
+                return self._start_with_care(name, kind, attributes, context, code_owner, plain, extras)
+            trace = parent._trace
+            parent_id = parent._span_id
+            who = parent._owner.child if code_owner is None else code_owner
+            if len(context) > 1:
+                who = context.get(TEAM_KEY, who)  # type: ignore[assignment]  # nobody else knows the key
+        elif pipeline.keeps_roots and extras is None:
+            trace = _new_trace(LocalTrace)
+            trace.trace_id = trace_id = getrandbits(128) or new_trace_id()
+            trace.id_bytes = trace_id.to_bytes(16, "big")
+            trace.flags = RANDOM | SAMPLED
+            trace.header = trace.far = None
+            parent_id = 0
+            who = pipeline.default_owner if code_owner is None else code_owner
+        else:
+            return self._start_with_care(name, kind, attributes, context, code_owner, plain, extras)
+        span = _new_span(Span)
+        span._tracer = self
+        span._name = name
+        span._kind = kind
+        span._trace = trace
+        span._parent_id = parent_id
+        span._owner = who
+        span._attributes = attributes
+        span._open = span._plain = plain
+        span._status = span._end = 0
+        span._rare = None
+        span._span_id = getrandbits(64) or new_span_id()
+        span._start = time_ns()
+        return span
+
+    def _start_with_care(
+        self,
+        name: str,
+        kind: SpanKind,
+        attributes: dict[str, Any],
+        context: Context,
+        code_owner: Owner | None,
+        plain: bool,
+        extras: "Extras | None",
+    ) -> Span | UnsampledSpan:
+        """Start any span: below another process's, unsampled, by the program's own sampler, ids, rules or processors."""
+        pipeline = self.pipeline
         parent: Any = context.get(SPAN_KEY)
         cls = type(parent)
         if cls is Span:
@@ -111,14 +159,34 @@ class Tracer(ApiTracer):
             who = code_owner
         if pipeline.rules is not None:
             who = _ruled(pipeline.rules, name, attributes) or who
-        if len(context) > 1 or parent is None:
-            who = context.get(TEAM_KEY, who)
+        who = context.get(TEAM_KEY, who)  # type: ignore[assignment]  # nobody else knows the key
         if pipeline.native is None:
             return self._ask(name, kind, attributes, plain, context, trace, parent_id, who, extras)
         if not trace.flags & SAMPLED:
             return UnsampledSpan(trace, who)
+        span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()
+        span = self._make(name, kind, attributes, plain, trace, parent_id, who, span_id)
+        link: Any = context.get(LINK_KEY) if parent is None else None
+        if link is not None:
+            span.add_link(link)
+        if extras is not None:
+            extras.apply(span)
+        if pipeline.processors:
+            pipeline.started(span, context)
+        return span
+
+    def _make(
+        self,
+        name: str,
+        kind: SpanKind,
+        attributes: dict[str, Any],
+        plain: bool,
+        trace: LocalTrace,
+        parent_id: int,
+        who: Owner,
+        span_id: int,
+    ) -> Span:
         span = _new_span(Span)
-        span._open = True
         span._tracer = self
         span._name = name
         span._kind = kind
@@ -126,22 +194,13 @@ class Tracer(ApiTracer):
         span._parent_id = parent_id
         span._owner = who
         span._attributes = attributes
+        span._open = True
         span._plain = plain
         span._status = UNSET
         span._rare = None
         span._end = 0
-        span._span_id = getrandbits(64) or new_span_id()
         span._start = time_ns()
-        if pipeline.id_generator is not None:
-            span._span_id = pipeline.id_generator.generate_span_id()
-        if parent is None and len(context):
-            link: Any = context.get(LINK_KEY)
-            if link is not None:
-                span.add_link(link)
-        if extras is not None:
-            extras.apply(span)
-        if pipeline.processors:
-            pipeline.started(span, context)
+        span._span_id = span_id
         return span
 
     def _start_after(
@@ -211,8 +270,7 @@ class Tracer(ApiTracer):
             extra, state = None, trace.state
         flags = (trace.flags & ~SAMPLED) | (SAMPLED if sampled else 0)
         if flags != trace.flags or state != trace.state:
-            inherited = trace.inherited
-            remote = trace.remote
+            inherited, remote = trace.inherited, trace.remote
             trace = LocalTrace(trace.trace_id, flags, state, remote)
             trace.inherited = inherited
         if not recording:
@@ -221,21 +279,8 @@ class Tracer(ApiTracer):
                 unsampled._id = pipeline.id_generator.generate_span_id()
             return unsampled
         tracer = self if sampled else self._recorder()
-        span = _new_span(Span)
-        span._open = True
-        span._tracer = tracer
-        span._name = name
-        span._kind = kind
-        span._trace = trace
-        span._parent_id = parent_id
-        span._owner = who
-        span._attributes = attributes
-        span._plain = plain
-        span._status = UNSET
-        span._rare = None
-        span._end = 0
-        span._start = time_ns()
-        span._span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()
+        span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()
+        span = tracer._make(name, kind, attributes, plain, trace, parent_id, who, span_id)
         for key, value in (extra or {}).items():
             span.set_attribute(key, value)
         link: Any = context.get(LINK_KEY)
@@ -368,107 +413,3 @@ def _ruled(rules: Any, name: str, attributes: dict[str, Any]) -> Owner | None:
     except Exception as error:
         guard.site("ownership.rules").failed(error)
         return None
-
-
-class Options:
-    """What few callers of `start_as_current_span` ask for."""
-
-    __slots__ = ("context", "end_on_exit", "links", "record_exception", "set_status", "start_time")
-
-    def __init__(
-        self,
-        context: Context | None,
-        links: "Sequence[Link] | None",
-        start_time: int | None,
-        record_exception: bool,
-        set_status: bool,
-        end_on_exit: bool,
-    ) -> None:
-        self.context = context
-        self.links = links
-        self.start_time = start_time
-        self.record_exception = record_exception
-        self.set_status = set_status
-        self.end_on_exit = end_on_exit
-
-
-class SpanScope:
-    """A span around a block or a function: it starts on entry, is current inside, and ends and records on the way out.
-
-    A context manager, sync and async, and a decorator. It starts nothing before it is entered.
-    """
-
-    __slots__ = ("_attributes", "_code_owner", "_kind", "_name", "_options", "_owner", "_span", "_token", "_tracer")
-
-    _tracer: Tracer
-    _name: str
-    _kind: SpanKind
-    _attributes: "Mapping[str, Any] | None"
-    _owner: Owner | None  # set by the caller: whose the span is, whatever the rules say
-    _code_owner: Owner | None
-    _options: Options | None
-    _span: Any
-    _token: Any
-
-    def __enter__(self) -> Any:
-        tracer = self._tracer
-        context = current.get()
-        options = self._options
-        if options is None:
-            given = self._attributes
-            limits = tracer.pipeline.limits
-            if not given:
-                span: Any = tracer.start(self._name, self._kind, {}, context)
-            elif (
-                type(given) is dict
-                and limits.attribute_length is None
-                and len(given) <= limits.attributes
-                and _plain(map(type, given.values()))
-            ):
-                span = tracer.start(self._name, self._kind, given.copy(), context)
-            else:
-                span = tracer.start_span(self._name, context, self._kind, given)
-            if self._owner is not None and type(span) is Span:
-                span._owner = self._owner
-        else:
-            span = tracer.start_span(self._name, options.context, self._kind, self._attributes, options.links, options.start_time)
-        self._span = span
-        # With an explicit context only the parent comes from there: what is current stays, but for the span.
-        made = Context(context)
-        _put(made, SPAN_KEY, span)
-        self._token = current.set(made)
-        return span
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        try:
-            current.reset(self._token)
-        except (ValueError, RuntimeError):
-            guard.count("context.detached_elsewhere")
-        span = self._span
-        options = self._options
-        if error is not None and not span._end:
-            if options is None:
-                errors.fail(span, error)
-            else:
-                errors.fail(span, error, record=options.record_exception, status=options.set_status)
-        if options is None or options.end_on_exit:
-            span.end()
-
-    async def __aenter__(self) -> Any:
-        return self.__enter__()
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        self.__exit__(kind, error, trace)
-
-    def again(self) -> "SpanScope":
-        """Another of the same, not entered."""
-        scope = _new_scope(type(self))
-        scope._tracer, scope._name, scope._kind = self._tracer, self._name, self._kind
-        scope._attributes, scope._owner, scope._options = self._attributes, self._owner, self._options
-        return scope
-
-    def __call__(self, function: Any) -> Any:
-        """As a decorator: a span of its own around each call."""
-        from lighttrace.tracing.stepping import in_scope
-
-        return in_scope(function, self.again)

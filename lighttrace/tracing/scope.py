@@ -1,0 +1,131 @@
+"""A span around a block or a function, current inside: what `start_as_current_span`, `span` and `@trace` give."""
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context.context import Context
+from opentelemetry.trace import SpanKind
+
+from lighttrace import guard
+from lighttrace.tracing import errors
+from lighttrace.tracing.context import SPAN_KEY, current
+from lighttrace.tracing.owner import Owner
+from lighttrace.tracing.span import Span, UnsampledSpan
+from lighttrace.tracing.values import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from opentelemetry.trace import Link
+
+    from lighttrace.tracing.tracer import Tracer
+
+_new_scope: "Callable[[Any], SpanScope]" = object.__new__
+_plain = PLAIN.issuperset
+_put = dict.__setitem__
+
+
+class Options:
+    """What few callers of `start_as_current_span` ask for."""
+
+    __slots__ = ("context", "end_on_exit", "links", "record_exception", "set_status", "start_time")
+
+    def __init__(
+        self,
+        context: Context | None,
+        links: "Sequence[Link] | None",
+        start_time: int | None,
+        record_exception: bool,
+        set_status: bool,
+        end_on_exit: bool,
+    ) -> None:
+        self.context = context
+        self.links = links
+        self.start_time = start_time
+        self.record_exception = record_exception
+        self.set_status = set_status
+        self.end_on_exit = end_on_exit
+
+
+class SpanScope:
+    """A span around a block or a function: it starts on entry, is current inside, and ends and records on the way out.
+
+    A context manager, sync and async, and a decorator. It starts nothing before it is entered.
+    """
+
+    __slots__ = ("_attributes", "_code_owner", "_kind", "_name", "_options", "_owner", "_span", "_token", "_tracer")
+
+    _tracer: "Tracer"
+    _name: str
+    _kind: SpanKind
+    _attributes: "Mapping[str, Any] | None"
+    _owner: Owner | None  # set by the caller: whose the span is, whatever the rules say
+    _code_owner: Owner | None
+    _options: Options | None
+    _span: Any
+    _token: Any
+
+    def __enter__(self) -> Any:
+        tracer = self._tracer
+        context = current.get()
+        options = self._options
+        if options is not None:
+            span: Any = tracer.start_span(
+                self._name, options.context, self._kind, self._attributes, options.links, options.start_time
+            )
+        else:
+            given = self._attributes
+            if context and type(above := context.get(SPAN_KEY)) is UnsampledSpan and tracer.pipeline.native is not None:
+                # Nothing below it is recorded either, and one span that says nothing can stand for all of them.
+                self._token = None
+                self._span = above
+                return above
+            if not given:
+                span = tracer.start(self._name, self._kind, {}, context)
+            elif type(given) is dict and len(given) <= tracer.pipeline.limits.most_plain and _plain(map(type, given.values())):
+                span = tracer.start(self._name, self._kind, given.copy(), context)
+            else:
+                span = tracer.start_span(self._name, context, self._kind, given)
+            if self._owner is not None and type(span) is Span:
+                span._owner = self._owner
+        self._span = span
+        # With an explicit context only the parent comes from there: what is current stays, but for the span.
+        made = Context(context)
+        _put(made, SPAN_KEY, span)
+        self._token = current.set(made)
+        return span
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        span = self._span
+        token = self._token
+        if token is not None:
+            try:
+                current.reset(token)
+            except (ValueError, RuntimeError):
+                guard.count("context.detached_elsewhere")
+        options = self._options
+        if error is not None and not span._end:
+            if options is None:
+                errors.fail(span, error)
+            else:
+                errors.fail(span, error, record=options.record_exception, status=options.set_status)
+        if options is None or options.end_on_exit:
+            span.end()
+
+    async def __aenter__(self) -> Any:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self.__exit__(kind, error, trace)
+
+    def again(self) -> "SpanScope":
+        """Another of the same, not entered."""
+        scope = _new_scope(type(self))
+        scope._tracer, scope._name, scope._kind = self._tracer, self._name, self._kind
+        scope._attributes, scope._owner, scope._options = self._attributes, self._owner, self._options
+        return scope
+
+    def __call__(self, function: Any) -> Any:
+        """As a decorator: a span of its own around each call."""
+        from lighttrace.tracing.stepping import in_scope
+
+        return in_scope(function, self.again)
