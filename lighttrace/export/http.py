@@ -154,8 +154,6 @@ class HttpExporter:
             headers = {**self._headers, **self._proxy_headers} if self._proxied else self._headers
             fields = "".join(f"{name}: {_one_line(value)}\r\n" for name, value in headers.items())
             self._head = f"POST {target} HTTP/1.1\r\nHost: {authority}\r\n{fields}".encode("latin-1", "replace")
-        elif connection.sock is not None:
-            connection.sock.settimeout(timeout)
         return connection
 
     def _open(self, timeout: float) -> http.client.HTTPConnection:

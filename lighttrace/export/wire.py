@@ -4,8 +4,10 @@ The standard library connects (TLS, proxies); the exchange itself is done here, 
 three headers with the machinery made for mail, and a batch of 512 spans is encoded in less time than that takes.
 """
 
+import os
 import socket
 import ssl
+import struct
 import time
 
 _MOST_HEAD = 65_536
@@ -41,10 +43,11 @@ def exchange(sock: socket.socket, head: bytes, payload: bytes, timeout: float) -
 
     Raises HungUp, BadAnswer, and what sockets raise (TimeoutError, OSError).
     """
-    source = _Source(sock, time.monotonic() + timeout)
+    deadline = time.monotonic() + timeout
+    source = _Patient(sock, deadline) if _is_plain(sock) else _Source(sock, deadline)
     try:
         # One write: a small first segment would wait for the acknowledgement of the one before.
-        sock.sendall(head + payload)
+        source.send(head + payload)
         if _QUICKACK is not None:
             # Many servers send headers and body apart, and hold the body back until the headers are acknowledged: 40 ms.
             sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
@@ -73,7 +76,7 @@ def exchange(sock: socket.socket, head: bytes, payload: bytes, timeout: float) -
 
 
 class _Source:
-    """What is read from: every read gets what is left of the time for all of them."""
+    """What is written to and read from: every step gets what is left of the time for all of them."""
 
     __slots__ = ("deadline", "sock")
 
@@ -81,12 +84,65 @@ class _Source:
         self.sock = sock
         self.deadline = deadline
 
-    def more(self) -> bytes:
+    def left(self) -> float:
+        """Seconds that are left. Raises TimeoutError where there are none."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self.sock.settimeout(left)
+        return left
+
+    def send(self, data: bytes) -> None:
+        self.sock.settimeout(self.left())
+        self.sock.sendall(data)
+
+    def more(self) -> bytes:
+        self.sock.settimeout(self.left())
         return self.sock.recv(65_536)
+
+
+class _Patient(_Source):
+    """The same over a plain socket, with the system's own timeouts.
+
+    Python's are a mode to be set and a poll before each step, and around each of these system calls it lets go of the
+    interpreter's lock, for which the worker then queues behind a busy program.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        super().__init__(sock, deadline)
+        if sock.gettimeout() is not None:
+            sock.settimeout(None)
+
+    def _allow(self, option: int) -> None:
+        left = self.left()
+        seconds = int(left)
+        self.sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(seconds, int((left - seconds) * 1e6) or 1))
+
+    def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            self._allow(socket.SO_SNDTIMEO)
+            try:
+                view = view[self.sock.send(view) :]
+            except BlockingIOError:
+                raise TimeoutError from None
+
+    def more(self) -> bytes:
+        self._allow(socket.SO_RCVTIMEO)
+        try:
+            return self.sock.recv(65_536)
+        except BlockingIOError:
+            raise TimeoutError from None
+
+
+_TIMEVAL = struct.Struct("@ll")
+
+
+def _is_plain(sock: socket.socket) -> bool:
+    """Whether it is the standard library's own: neither TLS, nor one of gevent's or eventlet's, which must not block."""
+    kind = type(sock)
+    return os.name == "posix" and kind.__module__ == "socket" and kind.__name__ == "socket"
 
 
 def _parse(source: _Source, head: bytes, rest: bytes) -> Answer:

@@ -159,7 +159,8 @@ class Tracer(ApiTracer):
             who = code_owner
         if pipeline.rules is not None:
             who = _ruled(pipeline.rules, name, attributes) or who
-        who = context.get(TEAM_KEY, who)  # type: ignore[assignment]  # nobody else knows the key
+        scoped: Any = context.get(TEAM_KEY, who)
+        who = scoped
         if pipeline.native is None:
             return self._ask(name, kind, attributes, plain, context, trace, parent_id, who, extras)
         if not trace.flags & SAMPLED:
