@@ -159,15 +159,15 @@ class HttpClientPatch(Patch):
         return known
 
     def _finish(self, call: ClientCall, response: Any) -> None:
+        span = call.span
         try:
             current.reset(call.token)
         except (ValueError, RuntimeError):
             guard.count("context.detached_elsewhere")
-        span = call.span
         try:
-            headers, call.headers = call.headers, None
-            if call.added and self.headers_argument is None and headers is not None:
-                headers.withdraw(call.added)
+            if call.added and self.headers_argument is None:
+                call.headers.withdraw(call.added)  # type: ignore[union-attr]  # there until now
+            call.headers = None
             if type(span) is not Span or span._end:
                 return
             span._attributes[STATUS] = status = self.read_status(response)
@@ -182,12 +182,12 @@ class HttpClientPatch(Patch):
 
     def _fail(self, call: ClientCall, error: BaseException) -> None:
         detach(call.token)
-        headers, call.headers = call.headers, None
-        if call.added and self.headers_argument is None and headers is not None:
-            try:
-                headers.withdraw(call.added)
-            except Exception as ours:
-                self.site.failed(ours)
+        try:
+            if call.added and self.headers_argument is None:
+                call.headers.withdraw(call.added)  # type: ignore[union-attr]  # there until now
+            call.headers = None
+        except Exception as ours:
+            self.site.failed(ours)
         span = call.span
         if type(span) is Span and not span._end:
             errors.fail(span, error, redact(error))

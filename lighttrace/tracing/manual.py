@@ -56,7 +56,9 @@ _cache: dict[int, tuple[Any, Tracer | None]] = {}
 class ManualScope(SpanScope):
     """What `span(...)` gives. It looks for the tracer on entry, so that it may be made before `lighttrace.init()`."""
 
-    __slots__ = ()
+    __slots__ = ("_owner",)
+
+    _owner: Owner | None  # whose the span is, whatever the rules say
 
     def __enter__(self) -> Span:
         found = tracer()
@@ -65,6 +67,8 @@ class ManualScope(SpanScope):
             return otel_trace.INVALID_SPAN  # type: ignore[return-value]  # takes the same calls
         self._tracer = found
         entered: Span = SpanScope.__enter__(self)
+        if self._owner is not None and type(entered) is Span:
+            entered._owner = self._owner
         return entered
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -81,7 +85,9 @@ class ManualScope(SpanScope):
 class CodeScope(ManualScope):
     """What `@trace` puts around a call: the span belongs to whoever owns the function's file, unless something says more."""
 
-    __slots__ = ()
+    __slots__ = ("_code_owner",)
+
+    _code_owner: Owner | None
 
     def __enter__(self) -> Span:
         found = tracer()
@@ -188,7 +194,7 @@ def _decorate(function: Any, name: str | None, team: str | None, attributes: Map
         if explicit is not None:
             return _make(called, kind, attributes, explicit)
         scope = _make(called, kind, attributes, None, CodeScope)
-        scope._code_owner = code_owner()
+        scope._code_owner = code_owner()  # type: ignore[attr-defined]  # a CodeScope, as asked for
         return scope
 
     return in_scope(function, make_scope)

@@ -8,7 +8,6 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import SPAN_KEY, current
-from lighttrace.tracing.owner import Owner
 from lighttrace.tracing.span import Span, UnsampledSpan
 from lighttrace.tracing.values import PLAIN
 
@@ -52,14 +51,12 @@ class SpanScope:
     A context manager, sync and async, and a decorator. It starts nothing before it is entered.
     """
 
-    __slots__ = ("_attributes", "_code_owner", "_kind", "_name", "_options", "_owner", "_span", "_token", "_tracer")
+    __slots__ = ("_attributes", "_kind", "_name", "_options", "_span", "_token", "_tracer")
 
     _tracer: "Tracer"
     _name: str
     _kind: SpanKind
     _attributes: "Mapping[str, Any] | None"
-    _owner: Owner | None  # set by the caller: whose the span is, whatever the rules say
-    _code_owner: Owner | None
     _options: Options | None
     _span: Any
     _token: Any
@@ -73,22 +70,39 @@ class SpanScope:
                 self._name, options.context, self._kind, self._attributes, options.links, options.start_time
             )
         else:
+            pipeline = tracer.pipeline
             given = self._attributes
-            if context and type(above := context.get(SPAN_KEY)) is UnsampledSpan and tracer.pipeline.native is not None:
-                # Nothing below it is recorded either, and one span that says nothing can stand for all of them.
-                self._token = None
-                self._span = above
-                return above
+            if not pipeline.keeps_roots and pipeline.native is not None:
+                return self._enter_perhaps(context)
             if not given:
                 span = tracer.start(self._name, self._kind, {}, context)
-            elif type(given) is dict and len(given) <= tracer.pipeline.limits.most_plain and _plain(map(type, given.values())):
+            elif type(given) is dict and len(given) <= pipeline.limits.most_plain and _plain(map(type, given.values())):
                 span = tracer.start(self._name, self._kind, given.copy(), context)
             else:
                 span = tracer.start_span(self._name, context, self._kind, given)
-            if self._owner is not None and type(span) is Span:
-                span._owner = self._owner
         self._span = span
         # With an explicit context only the parent comes from there: what is current stays, but for the span.
+        made = Context(context)
+        _put(made, SPAN_KEY, span)
+        self._token = current.set(made)
+        return span
+
+    def _enter_perhaps(self, context: Context) -> Any:
+        """Enter where spans are sampled, but by nobody who wants to see them first: what is not, costs as little as it can."""
+        span: Any = context.get(SPAN_KEY) if context else None
+        if type(span) is UnsampledSpan:
+            # Nothing below it is recorded either, and one span that says nothing can stand for all of them.
+            self._token = None
+            self._span = span
+            return span
+        tracer, given = self._tracer, self._attributes
+        if given and (span is not None or not tracer.pipeline.direct):
+            span = tracer.start_span(self._name, context, self._kind, given)
+        else:
+            span = tracer.start(self._name, self._kind, {}, context)
+            if given and type(span) is Span:
+                span.set_attributes(given)
+        self._span = span
         made = Context(context)
         _put(made, SPAN_KEY, span)
         self._token = current.set(made)
@@ -121,7 +135,7 @@ class SpanScope:
         """Another of the same, not entered."""
         scope = _new_scope(type(self))
         scope._tracer, scope._name, scope._kind = self._tracer, self._name, self._kind
-        scope._attributes, scope._owner, scope._options = self._attributes, self._owner, self._options
+        scope._attributes, scope._options = self._attributes, self._options
         return scope
 
     def __call__(self, function: Any) -> Any:

@@ -307,15 +307,24 @@ class UnsampledSpan:
     `NonRecordingSpan`, as from the SDK: there is nothing on it to read.
     """
 
-    __slots__ = ("_id", "_owner", "_trace", "__weakref__")
+    __slots__ = ("_id", "_owner", "_root", "_trace", "__weakref__")
 
     _end = 1  # for code that asks a span whether it still records
     _kind = SpanKind.INTERNAL
+    _trace: LocalTrace
+    _root: int  # the id of a trace that begins here
 
     def __init__(self, trace: LocalTrace, owner: Owner) -> None:
         self._trace = trace
         self._owner = owner
         self._id = 0
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked for what is not there: a trace that began here is made when somebody wants to know it.
+        if name != "_trace":
+            raise AttributeError(name)
+        self._trace = trace = LocalTrace(self._root, RANDOM)
+        return trace
 
     @property  # type: ignore[misc]  # `__class__` is what isinstance asks after the type itself
     def __class__(self) -> Any:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 INTERNAL = SpanKind.INTERNAL
 SERVER = SpanKind.SERVER
 _new_span: "Callable[[type[Span]], Span]" = object.__new__
+_new_unsampled: "Callable[[type[UnsampledSpan]], UnsampledSpan]" = object.__new__
+_LOW_BITS = (1 << 64) - 1  # those that decide on a trace (OpenTelemetry specification, `TraceIdRatioBased`)
 _new_trace: "Callable[[type[LocalTrace]], LocalTrace]" = object.__new__
 _new_scope: "Callable[[Any], SpanScope]" = object.__new__
 _put = dict.__setitem__
@@ -98,9 +100,16 @@ class Tracer(ApiTracer):
             who = parent._owner.child if code_owner is None else code_owner
             if len(context) > 1:
                 who = context.get(TEAM_KEY, who)  # type: ignore[assignment]  # nobody else knows the key
-        elif pipeline.keeps_roots and extras is None:
+        elif pipeline.direct and extras is None:
+            trace_id = getrandbits(128) or new_trace_id()
+            if not pipeline.keeps_roots and trace_id & _LOW_BITS >= pipeline.native.bound:  # type: ignore[union-attr]  # `direct`
+                unsampled = _new_unsampled(UnsampledSpan)
+                unsampled._root = trace_id
+                unsampled._owner = pipeline.default_owner
+                unsampled._id = 0
+                return unsampled
             trace = _new_trace(LocalTrace)
-            trace.trace_id = trace_id = getrandbits(128) or new_trace_id()
+            trace.trace_id = trace_id
             trace.id_bytes = trace_id.to_bytes(16, "big")
             trace.flags = RANDOM | SAMPLED
             trace.header = trace.far = None
@@ -356,7 +365,6 @@ class Tracer(ApiTracer):
         scope._name = name
         scope._kind = kind
         scope._attributes = attributes
-        scope._owner = None
         if context is None and not links and start_time is None and record_exception and set_status_on_exception and end_on_exit:
             scope._options = None
         else:
