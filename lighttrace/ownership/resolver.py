@@ -1,160 +1,266 @@
-"""Who owns what, from everything that the configuration and the repository say. Files are read when first needed, once."""
+"""Who owns what, from everything that the configuration and the repository say.
+
+The constructor reads nothing. Files are found and read when first needed, once, by one thread; every answer is kept, in
+tables that do not grow without bound.
+"""
 
 import os
 import sys
-import threading
-from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lighttrace import guard
-from lighttrace.ownership.codeowners import PLACES, CodeOwners, team_name
+from lighttrace.ownership.files import Files, tell
 
 if TYPE_CHECKING:
     from lighttrace.config import Config
+    from lighttrace.ownership.discovery import Found
+    from lighttrace.ownership.frames import Place
+    from lighttrace.ownership.manifest import Manifest
+    from lighttrace.ownership.rules import Peers, Rules
+    from lighttrace.ownership.usercode import UserCode
 
 _MISSING: Any = object()
 _MOST = 10_000
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class Decision(NamedTuple):
+    """Whose a file is, and what said so.
+
+    `source` is `rule` (the configuration), `codeowners` (the file or a manifest made from it), `default` (the service's) or
+    None; `where` the deciding file, relative to its repository, and line; `line` what stands there; `owners` all that the line names,
+    and `others` the lines of other sections that claim the file too.
+    """
+
+    team: str | None
+    source: str | None = None
+    where: str | None = None
+    line: str | None = None
+    owners: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+_NOBODY = Decision(None)
 
 
 class Resolver:
-    """Answers, from caches, which team a file, function, route, span or peer belongs to. Never raises."""
+    """Answers, from caches, which team a file, function, route, span or peer belongs to. Never raises.
 
-    def __init__(self, config: "Config") -> None:
+    `start` is where the search for the service's own files begins: the program's folder and the current one, unless given.
+    Without `manifests` only the repository is asked, as whoever makes one must.
+    """
+
+    def __init__(self, config: "Config", *, start: str | None = None, manifests: bool = True) -> None:
         self.config = config
-        self.rules = tuple(config.rules)
-        self.has_rules = bool(self.rules)
-        self._code: dict[Any, tuple[str, str] | None] = {}
+        self._start = start
+        self.has_rules = bool(config.rules)
+        self._code: dict[tuple[str | None, str | None], tuple[str, str] | None] = {}
         self._peers: dict[tuple[str, int | None], tuple[str | None, str | None] | None] = {}
-        self._user: dict[str, bool] = {}
-        self._files: dict[str, CodeOwners | None] = {}
-        self._lock = threading.Lock()
+        self._files = Files(config, manifests=manifests)
+        self._rules: Rules | None = None
+        self._peer_table: Peers | None = None
+        self._own: UserCode | None = None
+        self._default: Found | None = _MISSING
 
     # -- the service's default ----------------------------------------------------------------------------------
 
     @property
     def default_team(self) -> str | None:
-        """The `*` line of CODEOWNERS, where nothing else names a team for the service."""
-        try:
-            root = self._root_of(self._start())
-            owners = self._codeowners(root) if root else None
-            if owners is not None:
-                for rule in reversed(owners.rules):
-                    if rule.pattern in ("*", "/*", "/**", "**") and rule.owners:
-                        return team_name(rule.owners[0], self.config.team_aliases)
-        except Exception as error:
-            guard.site("ownership.default").failed(error)
+        """The service's owner where the configuration names none: manifest, catalog files, the `*` line of CODEOWNERS."""
+        found = self.default
+        return found.team if found is not None else None
+
+    @property
+    def default(self) -> "Found | None":
+        """The same, with the file that says so."""
+        if self._default is _MISSING:
+            problems: list[str] = []
+            try:
+                self._default = self._find_default(problems)
+            except Exception as error:
+                self._default = None
+                guard.site("ownership.default").failed(error)
+            tell(problems)
+        return self._default
+
+    def _find_default(self, problems: list[str]) -> "Found | None":
+        from lighttrace.ownership import discovery
+        from lighttrace.ownership.repository import search_path
+
+        rename = self.config.team_aliases
+        given, manifests, catalogs = self._files.given()
+        starts = self._starts()
+        for manifest in [*manifests, *self._manifests_of_program(starts)]:
+            if manifest.default is not None:
+                return discovery.Found(manifest.default, manifest.path)
+        found = None
+        for catalog in catalogs:
+            found = found or discovery.read(catalog, self.config.service, problems)
+        found = found or discovery.find(search_path(starts), self.config.service, problems)
+        if found is not None:
+            return found._replace(team=_renamed(found.team, rename))
+        paths = [*[path for _, path in given], *[self._files.root(start)[1] for start in starts]]
+        for path in dict.fromkeys(paths):
+            owners = self._files.codeowners(path) if path is not None else None
+            line = owners.default if owners is not None else None
+            if owners is not None and line is not None:
+                return discovery.Found(_renamed(line.owners[0], rename), f"{path}:{line.line}")
         return None
+
+    def _starts(self) -> list[str]:
+        """The folders where the search for the service's own files begins: the program's and the current one."""
+        from lighttrace import project_file
+
+        if self._start is not None:
+            return [self._start]
+        # The command is no part of the program.
+        starts = [start for start in project_file.directories(None) if not (start + os.sep).startswith(_OURS)]
+        project = self.config.project_dir
+        if project is not None and not any((start + os.sep).startswith(project.rstrip(os.sep) + os.sep) for start in starts):
+            starts.insert(0, project)  # named by the configuration, and elsewhere
+        return starts
+
+    def _manifests_of_program(self, starts: list[str]) -> "list[Manifest]":
+        """Those beside the program, and those in the packages that it has imported; if these disagree, none of them."""
+        beside = [self._files.manifest_of(os.path.join(start, "_")) for start in starts]
+        loaded = {}
+        for name, module in list(sys.modules.items()):
+            folders = getattr(module, "__dict__", {}).get("__path__") if "." not in name else None  # asks no lazy module
+            if isinstance(folders, list) and folders and isinstance(folders[0], str):
+                loaded[folders[0]] = self._files.manifest_in(folders[0])
+        found = [manifest for manifest in loaded.values() if manifest is not None and manifest.default is not None]
+        if len({manifest.default for manifest in found}) > 1:
+            found = []
+        return [manifest for manifest in [*beside, *found] if manifest is not None]
 
     # -- code ---------------------------------------------------------------------------------------------------
 
     def team_for_code(self, file: str | None, module: str | None) -> tuple[str, str] | None:
-        """Team and source (`rule` or `codeowners`) of a source file."""
+        """Team and source (`rule` or `codeowners`) of a source file of the program's own; None where nobody says."""
         key = (file, module)
         found = self._code.get(key, _MISSING)
         if found is _MISSING:
-            found = self._look_up(file, module)
+            try:
+                decision = self._decide(file, module)
+                found = (decision.team, decision.source) if decision.team is not None else None
+            except Exception as error:
+                found = None
+                guard.site("ownership.code").failed(error)
             if len(self._code) > _MOST:
                 self._code.clear()
             self._code[key] = found
         return found  # type: ignore[no-any-return]  # what was put there
 
     def team_for_function(self, function: Any) -> tuple[str, str] | None:
-        """The same for a function, whatever it is wrapped in."""
-        for _ in range(32):
-            inner = (
-                getattr(function, "__wrapped__", None) or getattr(function, "func", None) or getattr(function, "__func__", None)
-            )
-            if inner is None:
-                break
-            function = inner
+        """The same for a function or class, whatever it is wrapped in."""
         code = getattr(function, "__code__", None)
+        if code is None or hasattr(function, "__wrapped__"):
+            function = _unwrapped(function)
+            code = getattr(function, "__code__", None)
         module = getattr(function, "__module__", None)
         if code is not None:
             return self.team_for_code(code.co_filename, module)
-        if not isinstance(function, type):
-            function = type(function)
-            module = function.__module__
-        file = getattr(sys.modules.get(module or ""), "__file__", None)
-        return self.team_for_code(file, module)
+        if not isinstance(function, type):  # an object that can be called
+            module = getattr(type(function), "__module__", module)
+        return self.team_for_code(_file_of(module), module)
 
     def team_for_span(self, name: str, route: str | None, module: str | None, peer: str | None) -> tuple[str, str] | None:
         """The last explicit rule that matches."""
-        given = {"span": name, "name": name, "route": route, "module": module, "peer": peer}
-        for rule in reversed(self.rules):
-            keys = [key for key in rule if key in given]
-            if keys and all(given[key] is not None and fnmatchcase(str(given[key]), rule[key]) for key in keys):
-                return rule["team"], "rule"
-        return None
-
-    def explain(self, path: str) -> tuple[str | None, str]:
-        """The team that owns a file, and the rule that says so in words: for people, so nothing is cached."""
-        full = os.path.abspath(path)
-        root = self._root_of(full)
-        owners = self._codeowners(root) if root else None
-        if owners is None or root is None:
-            return None, "there is no CODEOWNERS file above it"
-        shown = os.path.relpath(os.path.realpath(full), os.path.realpath(root)).replace(os.sep, "/")
-        line = owners.find(shown)
-        if line is None:
-            return None, f"no line of {owners.path} matches {shown}"
-        where = f"{owners.path}:{line.line}: {' '.join((line.pattern, *line.owners))}"
-        return (team_name(line.owners[0], self.config.team_aliases) if line.owners else None), where
-
-    def _look_up(self, file: str | None, module: str | None) -> tuple[str, str] | None:
+        if not self.has_rules:
+            return None
         try:
-            for rule in reversed(self.rules):
-                if (
-                    set(rule) <= {"module", "team"}
-                    and module is not None
-                    and "module" in rule
-                    and fnmatchcase(module, rule["module"])
-                ):
-                    return rule["team"], "rule"
-            if file is None:
-                return None
-            root = self._root_of(os.path.abspath(file))
-            owners = self._codeowners(root) if root else None
-            if owners is None or root is None:
-                return None
-            line = owners.find(os.path.relpath(os.path.realpath(file), os.path.realpath(root)).replace(os.sep, "/"))
-            if line is not None and line.owners:
-                return team_name(line.owners[0], self.config.team_aliases), "codeowners"
+            team = self._explicit.find(name, route, module, peer)
         except Exception as error:
-            guard.site("ownership.code").failed(error)
-        return None
+            guard.site("ownership.rules").failed(error)
+            return None
+        return (team, "rule") if team is not None else None
 
-    # -- files --------------------------------------------------------------------------------------------------
+    def explain(self, path: str) -> Decision:
+        """Whose a file is and which line of which file decided, for people. Raises nothing but OSError."""
+        decision = self.decide(path)
+        if decision.where is not None:  # a line that says nobody says something, too
+            return decision
+        if self.config.team is not None:
+            return Decision(self.config.team, "default", self.config.sources.get("team"))
+        found = self.default
+        return Decision(found.team, "default", found.path) if found is not None else decision
 
-    def _start(self) -> str:
-        main = getattr(sys.modules.get("__main__"), "__file__", None)
-        return os.path.abspath(main) if main else os.path.join(os.getcwd(), "_")
+    def decide(self, path: str) -> Decision:
+        """The same without the service's default."""
+        from lighttrace.ownership.manifest import module_names
 
-    def _root_of(self, file: str) -> str | None:
-        """The nearest folder above that has a CODEOWNERS file, no further up than the repository's root."""
-        folder = os.path.dirname(file)
-        while True:
-            if any(os.path.isfile(os.path.join(folder, place)) for place in PLACES):
-                return folder
-            above = os.path.dirname(folder)
-            if above == folder or os.path.exists(os.path.join(folder, ".git")):
-                return None
-            folder = above
+        file = os.path.abspath(path)
+        return self._decide_own(file, module_names(file, self._files.root(os.path.dirname(file))[0]))
 
-    def _codeowners(self, root: str) -> CodeOwners | None:
-        if root not in self._files:
-            with self._lock:
-                found = None
-                for place in PLACES:
-                    path = os.path.join(root, place)
-                    if os.path.isfile(path):
-                        with open(path, encoding="utf-8", errors="replace") as file:
-                            found = CodeOwners(file.read(), place)
-                        for problem in found.problems:
-                            guard.log(f"codeowners.{problem}", problem)
-                        break
-                self._files[root] = found
-        return self._files[root]
+    @property
+    def _explicit(self) -> "Rules":
+        if self._rules is None:
+            from lighttrace.ownership.rules import Rules
+
+            self._rules = Rules(self.config.rules)
+        return self._rules
+
+    def _decide(self, file: str | None, module: str | None) -> Decision:
+        """For code that runs: only the program's own is somebody's."""
+        if file is None or not self.is_user_code(file):
+            # A view made by a framework has the framework's code and the user's module.
+            other = _file_of(module)
+            if other is not None and self.is_user_code(other):
+                file = other
+            elif self.has_rules and module is not None:
+                return self._ruled([module])
+            else:
+                return _NOBODY
+        file = os.path.abspath(file)
+        names = [module] if module is not None and module != "__main__" else []
+        if not names and self.has_rules:
+            from lighttrace.ownership.manifest import module_names
+
+            names = module_names(file, self._files.root(os.path.dirname(file))[0])
+        return self._decide_own(file, names)
+
+    def _decide_own(self, file: str, names: list[str]) -> Decision:
+        ruled = self._ruled(names)
+        if ruled.team is not None:
+            return ruled
+        given, given_manifests, _ = self._files.given()
+        found = self._files.manifest_of(file)
+        for manifest in [*given_manifests, *([found] if found is not None else [])]:
+            entry = manifest.find(file, names[0] if names else None)
+            if entry is not None:
+                return Decision(entry[0], "codeowners" if entry[0] is not None else None, self.shown(manifest.path), entry[1])
+        root, path = next(((root, path) for root, path in given if file.startswith(root + os.sep)), (None, None))
+        if root is None:
+            root, path = self._files.root(os.path.dirname(file))
+        if path is None and os.path.realpath(file) != file:  # a farm of symbolic links, as build tools make it
+            file = os.path.realpath(file)
+            root, path = self._files.root(os.path.dirname(file))
+        owners = self._files.codeowners(path) if path is not None else None
+        if owners is None or root is None or path is None:
+            return _NOBODY
+        relative = _below(root, file)
+        line = owners.find(relative)
+        if line is None:
+            return _NOBODY
+        others = [other for other in owners.find_all(relative) if other != line and other.owners]
+        return Decision(
+            _renamed(line.owners[0], self.config.team_aliases) if line.owners else None,
+            "codeowners" if line.owners else None,
+            f"{_below(root, path)}:{line.line}",
+            " ".join([line.pattern, *line.owners]),
+            line.owners,
+            tuple([f"{_below(root, path)}:{other.line}: {' '.join([other.pattern, *other.owners])}" for other in others]),
+        )
+
+    def _ruled(self, names: list[str]) -> Decision:
+        modules = self._explicit.modules if self.has_rules else None
+        found = modules.find(names) if modules else None
+        if found is None:
+            return _NOBODY
+        number, team = found
+        what = f"rule {number + 1}: module = {self.config.rules[number]['module']!r}"
+        return Decision(team, "rule", self.config.sources.get("rules"), what)
 
     # -- peers and contacts -------------------------------------------------------------------------------------
 
@@ -163,90 +269,105 @@ class Resolver:
         key = (address, port)
         found = self._peers.get(key, _MISSING)
         if found is _MISSING:
-            found = None
-            for glob, entry in self.config.peers.items():
-                if fnmatchcase(address, glob) or fnmatchcase(f"{address}:{port}", glob):
-                    found = entry.get("service"), entry.get("team")
-                    break
+            try:
+                if self._peer_table is None:
+                    from lighttrace.ownership.rules import Peers
+
+                    self._peer_table = Peers(self.config.peers)
+                found = self._peer_table.find(address, port)
+            except Exception as error:
+                found = None
+                guard.site("ownership.peers").failed(error)
             if len(self._peers) > _MOST:
                 self._peers.clear()
             self._peers[key] = found
         return found  # type: ignore[no-any-return]  # what was put there
 
     def contact(self, team: str) -> tuple[str | None, str | None]:
-        """Channel and URL of a team."""
-        entry = self.config.teams.get(team, {})
-        return entry.get("contact"), entry.get("url")
+        """How to reach a team, and its URL: from the configuration, a manifest, or the catalog file that named the team."""
+        for table in (self.config.teams, *[manifest.teams for manifest in self._files.manifests()]):
+            entry = table.get(team)
+            if isinstance(entry, dict):
+                return entry.get("contact"), entry.get("url")
+        found = self._default if self._default is not _MISSING else None  # only if it was asked for: nothing is read here
+        return (found.contact, found.url) if found is not None and found.team == team else (None, None)
 
     # -- the failing line ---------------------------------------------------------------------------------------
 
     def is_user_code(self, filename: str) -> bool:
         """Whether a file is the program's own, and neither a library's nor Python's nor ours."""
-        known = self._user.get(filename)
-        if known is None:
-            path = os.path.abspath(filename)
-            known = not (
-                filename.startswith("<")
-                or f"{os.sep}site-packages{os.sep}" in path
-                or f"{os.sep}dist-packages{os.sep}" in path
-                or path.startswith((_STDLIB, _OURS))
-            )
-            if f"{os.sep}lighttrace{os.sep}_shop{os.sep}" in path:
-                known = True
-            if len(self._user) > _MOST:
-                self._user.clear()
-            self._user[filename] = known
-        return known
+        if self._own is None:
+            from lighttrace.ownership.usercode import UserCode
+
+            self._own = UserCode(self._is_marked)
+        return self._own.owns(filename)
+
+    def _is_marked(self, path: str) -> bool:
+        manifest = self._files.manifest_of(path)
+        return manifest is not None and manifest.find(path, None) is not None
 
     def failing_frame_of(self, error: BaseException) -> tuple[str, str, int, str | None] | None:
-        """File, function, line and team of the innermost frame that is the user's own, of the first error in a group."""
-        for _ in range(32):
-            inner = getattr(error, "exceptions", None)
-            if not inner or not isinstance(error, _GROUP):
-                break
-            error = inner[0]
-        return self.failing_frame(error.__traceback__)
+        """File, function, line and team of the innermost frame of the user's own where the exception began.
+
+        What it was raised `from` is asked first, and what a group holds before the group.
+        """
+        from lighttrace.ownership.frames import caller, innermost, origins
+
+        for origin in origins(error):
+            place = innermost(origin.__traceback__, self.is_user_code)
+            if place is not None:
+                return self._failing(place)
+        # Raised in a library that was called from a seam of ours: the innermost caller that is the user's own.
+        place = caller(error.__traceback__, self.is_user_code)
+        return self._failing(place) if place is not None else None
 
     def failing_frame(self, trace: TracebackType | None) -> tuple[str, str, int, str | None] | None:
-        """The same for a traceback. Keeps no frame alive."""
-        found = None
-        outside = trace.tb_frame.f_back if trace is not None else None
-        while trace is not None:
-            code = trace.tb_frame.f_code
-            if self.is_user_code(code.co_filename):
-                found = (
-                    code.co_filename,
-                    getattr(code, "co_qualname", code.co_name),
-                    trace.tb_lineno,
-                    trace.tb_frame.f_globals.get("__name__"),
-                )
-            trace = trace.tb_next
-        # Raised in a library that was called from a seam of ours: the innermost caller that is the user's own.
-        for _ in range(64):
-            if found is not None or outside is None:
-                break
-            code = outside.f_code
-            if self.is_user_code(code.co_filename):
-                found = (
-                    code.co_filename,
-                    getattr(code, "co_qualname", code.co_name),
-                    outside.f_lineno,
-                    outside.f_globals.get("__name__"),
-                )
-            outside = outside.f_back
-        if found is None:
-            return None
-        file, function, line, module = found
-        owner = self.team_for_code(file, module)
-        return self._shown(file), function, line, owner[0] if owner is not None else None
+        """The same for a traceback."""
+        from lighttrace.ownership.frames import caller, innermost
 
-    def _shown(self, file: str) -> str:
+        place = innermost(trace, self.is_user_code) or caller(trace, self.is_user_code)
+        return self._failing(place) if place is not None else None
+
+    def _failing(self, place: "Place") -> tuple[str, str, int, str | None]:
+        owner = self.team_for_code(place.file, place.module)
+        return self.shown(place.file), place.function, place.line, owner[0] if owner is not None else None
+
+    def shown(self, file: str) -> str:
+        """A file's path relative to its repository or its package, with `/`; absolute where it is in neither."""
         path = os.path.abspath(file)
-        root = self._root_of(path) or self.config.project_dir
-        shown = os.path.relpath(path, root) if root and path.startswith(root + os.sep) else path
-        return shown.replace(os.sep, "/")
+        manifest = self._files.manifest_of(path)
+        root = self._files.root(os.path.dirname(path))[0]
+        if root is None and manifest is not None:
+            root = manifest.folder if manifest.package is None else os.path.dirname(manifest.folder)
+        return _below(root, path) if root is not None else path.replace(os.sep, "/")
 
 
-_STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_GROUP: Any = getattr(__import__("builtins"), "BaseExceptionGroup", ())
+def _below(root: str, path: str) -> str:
+    """A path relative to a folder, with `/`; as it is where it lies elsewhere."""
+    start = root.rstrip(os.sep) + os.sep
+    return (path.removeprefix(start)).replace(os.sep, "/")
+
+
+def _renamed(owner: str, aliases: dict[str, str]) -> str:
+    from lighttrace.ownership.codeowners import team_name
+
+    return team_name(owner, aliases)
+
+
+def _unwrapped(function: Any) -> Any:
+    """What is inside partials, methods and functions that wear another's name."""
+    import functools
+
+    for _ in range(32):
+        inner = getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)
+        if inner is None and isinstance(function, functools.partial | functools.partialmethod):
+            inner = function.func
+        if inner is None:
+            break
+        function = inner
+    return function
+
+
+def _file_of(module: Any) -> str | None:
+    found = getattr(sys.modules.get(module), "__file__", None) if isinstance(module, str) else None
+    return found if isinstance(found, str) else None
