@@ -16,8 +16,9 @@ from lighttrace.instrument import engine, propagate
 from lighttrace.instrument.registry import registry
 from lighttrace.propagation import composite
 from lighttrace.testing.spans import CapturedSpan
+from lighttrace.tracing import tracer
 from lighttrace.tracing.context import SPAN_KEY, current
-from lighttrace.tracing.ids import new_span_id, new_trace_id
+from lighttrace.tracing.ids import getrandbits, new_span_id
 from lighttrace.tracing.limits import Limits
 from lighttrace.tracing.owner import owner
 from lighttrace.tracing.pipeline import Pipeline
@@ -29,24 +30,26 @@ DEADLINE_S = 5.0
 
 
 class _CountingIds:
-    """Random ids, counted: a span that was started and never ended shows as a difference."""
+    """The tracer's own source of ids, counted: a span that was started and never ended shows as a difference.
+
+    Not an id generator, which would keep the tracer from starting spans in its usual way.
+    """
 
     def __init__(self) -> None:
         self.started = 0
 
-    def generate_span_id(self) -> int:
+    def getrandbits(self, bits: int) -> int:
+        if bits == 64:
+            self.started += 1
+        return getrandbits(bits)
+
+    def new_span_id(self) -> int:
         self.started += 1
         return new_span_id()
 
-    def generate_trace_id(self) -> int:
-        return new_trace_id()
-
-    def is_trace_id_random(self) -> bool:
-        return True
-
 
 class _CountedSampler:
-    """A sampler of the program's own, and how many spans it drops: they get an id and never end here."""
+    """A sampler of the program's own, and how many spans it has recorded and not sampled: they never end here."""
 
     def __init__(self, sampler: Any, ids: _CountingIds) -> None:
         self._sampler = sampler
@@ -54,7 +57,7 @@ class _CountedSampler:
 
     def should_sample(self, *args: Any, **kwargs: Any) -> Any:
         result = self._sampler.should_sample(*args, **kwargs)
-        if not result.decision.is_sampled():
+        if result.decision.is_recording() and not result.decision.is_sampled():
             self._ids.started -= 1
         return result
 
@@ -224,9 +227,9 @@ class Capture:
             put=self._put,
             default_owner=owner(self.team, "service"),
             resolver=resolver,
-            id_generator=self._ids,
         )
         self._swap(vars(self.provider.pipeline), vars(fresh))
+        self._swap(vars(tracer), {"getrandbits": self._ids.getrandbits, "new_span_id": self._ids.new_span_id})
         self._swap_slots()
         engine.configure(config, self.provider, resolver)
         before_provider, before_sink = otel_trace._TRACER_PROVIDER, guard.sink
