@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lighttrace.instrument.db import Database as Database
     from lighttrace.instrument.db import DbPatch as DbPatch
     from lighttrace.instrument.dbapi import FactoryPatch as FactoryPatch
+    from lighttrace.instrument.http_client import ArrivalPatch as ArrivalPatch
     from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch
     from lighttrace.instrument.http_client import ResendPatch as ResendPatch
     from lighttrace.instrument.http_server import FailurePatch as FailurePatch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Each loaded with the first integration that uses it: a program without a database never reads the database's engine.
 _WHERE = {
+    "ArrivalPatch": "lighttrace.instrument.http_client",
     "AsgiPatch": "lighttrace.instrument.asgi",
     "Database": "lighttrace.instrument.db",
     "DbPatch": "lighttrace.instrument.db",

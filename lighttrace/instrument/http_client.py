@@ -8,8 +8,8 @@ An adapter says how one library spells method, URL and headers of a request, and
         read_status=lambda response: response.status_code,
     )
 
-`read_request` has the signature of what it stands before and gives three things: the method, the URL as a string, and
-the request's own headers, in the form of `lighttrace.instrument.carriers` that fits the library (with `headers_argument`,
+`read_request` has the signature of what it stands before and gives three things: the method, the URL as a string (or as
+a value that `str` makes the URL of, where that costs much and comparing does not), and the request's own headers, in the form of `lighttrace.instrument.carriers` that fits the library (with `headers_argument`,
 the caller's mapping as it is). It may give None for "not a request of ours".
 """
 
@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction
-from lighttrace.instrument.call import around, disguise
+from lighttrace.instrument.call import around, disguise, listening
 from lighttrace.instrument.carriers import Headers, copy_of
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.hosts import host_of
@@ -119,7 +119,7 @@ class HttpClientPatch(Patch):
                 headers = Headers(copied)
             known = self._urls.get(url)
             if known is None:
-                known = self._read_url(url)
+                known = self._read_url(url, str(url))
             attributes: dict[str, Any] = known[0].copy()
             attributes[METHOD] = name = method
             if method not in state.known_methods:
@@ -147,7 +147,7 @@ class HttpClientPatch(Patch):
                 span.end()
             return call
 
-    def _read_url(self, url: str) -> tuple[dict[str, Any], bool]:
+    def _read_url(self, key: Any, url: str) -> tuple[dict[str, Any], bool]:
         host = host_of(url)
         # The method first, where it is looked for: each call puts its own there.
         attributes: dict[str, Any] = {METHOD: "", ADDRESS: host.address, PORT: host.port, URL: redaction.url(url)}
@@ -155,7 +155,7 @@ class HttpClientPatch(Patch):
             attributes.update(host.peer)
         known = attributes, host.internal
         if len(url) < 512:
-            self._urls[url] = known
+            self._urls[key] = known
         return known
 
     def _finish(self, call: ClientCall, response: Any) -> None:
@@ -192,6 +192,24 @@ class HttpClientPatch(Patch):
         if type(span) is Span and not span._end:
             errors.fail(span, error, redact(error))
             span.end()
+
+
+class ArrivalPatch(Patch):
+    """A seam inside a call, where the library has its answer and goes on to look at what it sent: our headers are taken out
+    before that, so that it does not work on them.
+    """
+
+    def wrap(self, original: Any) -> Any:
+        return listening(original, self.site, self._hear)
+
+    def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            call = current.get().get(CALL_KEY)
+            if call is not None and call.added and call.headers is not None:
+                added, call.added = call.added, ()
+                call.headers.withdraw(added)
+        except Exception as error:
+            self.site.failed(error)
 
 
 class ResendPatch(Patch):

@@ -1,10 +1,11 @@
 """Trace requests sent through httpx, sync and async: one span per request on the wire, redirects and auth included."""
 
-from lighttrace.instrument import HttpClientPatch, Integration, RawHeaders
+from lighttrace.instrument import ArrivalPatch, HttpClientPatch, Integration, RawHeaders
 
 
 def read_request(client, request):
-    return request.method, str(request.url), RawHeaders(request.headers)
+    # Behind the URL, a tuple that `str` makes the same text of (private, read in 0.23 to 0.28): that text costs 60 steps.
+    return request.method, getattr(request.url, "_uri_reference", request.url), RawHeaders(request.headers)
 
 
 def read_status(response):
@@ -23,5 +24,7 @@ INTEGRATION = Integration(
     patches=(
         HttpClientPatch("httpx:Client._send_single_request", read_request, read_status, read_headers=read_headers),
         HttpClientPatch("httpx:AsyncClient._send_single_request", read_request, read_status, read_headers=read_headers),
+        # Builds a request for the standard library's cookies, header by header.
+        ArrivalPatch("httpx:Cookies.extract_cookies"),
     ),
 )
