@@ -61,6 +61,9 @@ class Runtime:
                 resource.setdefault(semconv.SERVICE_OWNER_CONTACT, contact)
             if url:
                 resource.setdefault(semconv.SERVICE_OWNER_URL, url)
+        contacts = self.resolver.contacts()
+        if contacts:
+            resource.setdefault(semconv.TEAM_CONTACTS, contacts)
         return resource
 
     def start(self) -> None:

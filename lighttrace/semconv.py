@@ -21,6 +21,7 @@ VCS_REF_HEAD_REVISION = "vcs.ref.head.revision"
 TEAM = "team"
 TEAM_SOURCE = "lighttrace.team.source"
 SERVICE_OWNER_NAME = "service.owner.name"
+TEAM_CONTACTS = "lighttrace.team.contacts"  # "team=contact url", for the teams that are not the service's default
 SERVICE_OWNER_CONTACT = "service.owner.contact"
 SERVICE_OWNER_URL = "service.owner.url"
 SERVICE_PEER_NAME = "service.peer.name"

@@ -41,15 +41,30 @@ class Verdict(NamedTuple):
 
 
 def contact_of(tree: Tree, team: str | None) -> tuple[str | None, str | None]:
-    """How to reach a team, from the resource of any service that it owns by default: (contact, URL)."""
+    """How to reach a team: (contact, URL), from a service that it owns by default, else from one that knows of the team."""
     if team is None:
         return None, None
+    told: tuple[str | None, str | None] = None, None
     for span in tree.spans.values():
         resource = span.resource
         if team in (resource.get(semconv.TEAM), resource.get(semconv.SERVICE_OWNER_NAME)):
             contact, url = resource.get(semconv.SERVICE_OWNER_CONTACT), resource.get(semconv.SERVICE_OWNER_URL)
             if contact or url:
                 return (str(contact) if contact else None), (str(url) if url else None)
+        elif told == (None, None):
+            told = _told(resource.get(semconv.TEAM_CONTACTS), team)
+    return told
+
+
+def _told(contacts: object, team: str) -> tuple[str | None, str | None]:
+    """A team's contact and URL in a list of `team=contact url`."""
+    for entry in contacts if isinstance(contacts, list | tuple) else ():
+        name, separator, reach = str(entry).partition("=")
+        if separator and name == team:
+            contact, _, last = reach.rpartition(" ")
+            if "://" in last:
+                return contact or None, last
+            return reach or None, None
     return None, None
 
 

@@ -112,7 +112,7 @@ def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
     """Who owns a handler: an explicit rule first, then its file."""
     try:
         resolver = state.resolver
-        decided = resolver.team_for_span(name, route, None, None) if resolver.has_rules else None
+        decided = resolver.team_for_span(name, route, getattr(handler, "__module__", None), None) if resolver.has_rules else None
         if decided is None:
             decided = resolver.team_for_function(handler)
         return owner(*decided) if decided is not None else None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MISSING: Any = object()
 _MOST = 10_000
+_MOST_CONTACTS = 64
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -291,6 +292,18 @@ class Resolver:
                 return entry.get("contact"), entry.get("url")
         found = self._default if self._default is not _MISSING else None  # only if it was asked for: nothing is read here
         return (found.contact, found.url) if found is not None and found.team == team else (None, None)
+
+    def contacts(self) -> tuple[str, ...]:
+        """`team=contact url` of every team that the configuration or a manifest tells how to reach, at most 64."""
+        tables = [self.config.teams, *[manifest.teams for manifest in self._files.manifests()]]
+        told: dict[str, str] = {}
+        for table in tables:
+            for team, entry in table.items():
+                if isinstance(entry, dict) and len(told) < _MOST_CONTACTS:
+                    reach = " ".join([str(entry[key]) for key in ("contact", "url") if entry.get(key)])
+                    if reach:
+                        told.setdefault(team, f"{team}={reach}"[:256])
+        return tuple(told.values())
 
     # -- the failing line ---------------------------------------------------------------------------------------
 

@@ -182,7 +182,11 @@ def _decorate(function: Any, name: str | None, team: str | None, attributes: Map
         if known and known[0][0] is resolver:
             return known[0][1]
         try:
-            found = resolver.team_for_function(inner)
+            found = None
+            if resolver.has_rules:
+                found = resolver.team_for_span(called, None, getattr(inner, "__module__", None), None)
+            if found is None:
+                found = resolver.team_for_function(inner)
             decided = owner(*found) if found is not None else None
         except Exception as error:
             guard.site("ownership.function").failed(error)

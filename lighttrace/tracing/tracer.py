@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link
 
 INTERNAL = SpanKind.INTERNAL
-SERVER = SpanKind.SERVER
+SERVER, CLIENT, PRODUCER = SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER
 _new_span: "Callable[[type[Span]], Span]" = object.__new__
 _new_unsampled: "Callable[[type[UnsampledSpan]], UnsampledSpan]" = object.__new__
 _LOW_BITS = (1 << 64) - 1  # those that decide on a trace (OpenTelemetry specification, `TraceIdRatioBased`)
@@ -167,7 +167,7 @@ class Tracer(ApiTracer):
         if code_owner is not None:
             who = code_owner
         if pipeline.rules is not None:
-            who = _ruled(pipeline.rules, name, attributes) or who
+            who = _ruled(pipeline.rules, name, kind, attributes) or who
         scoped: Any = context.get(TEAM_KEY, who)
         who = scoped
         if pipeline.native is None:
@@ -414,10 +414,16 @@ class Extras:
             span.add_link(link.context, link.attributes)
 
 
-def _ruled(rules: Any, name: str, attributes: dict[str, Any]) -> Owner | None:
-    """Whom an explicit rule gives a span to. A rule that cannot be applied gives it to nobody, and breaks nothing."""
+def _ruled(rules: Any, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Owner | None:
+    """Whom an explicit rule gives a span to. A rule that cannot be applied gives it to nobody, and breaks nothing.
+
+    The module of a span is known where there is a function to it: see `lighttrace.trace` and the handlers of requests.
+    """
     try:
-        found = rules.team_for_span(name, attributes.get(semconv.HTTP_ROUTE), None, None)
+        peer = attributes.get(semconv.SERVER_ADDRESS) if kind is CLIENT or kind is PRODUCER else None
+        found = rules.team_for_span(name, attributes.get(semconv.HTTP_ROUTE), None, peer)
+        if found is None and peer is not None and semconv.SERVICE_PEER_NAME in attributes:
+            found = rules.team_for_span(name, None, None, attributes[semconv.SERVICE_PEER_NAME])
         return owner(*found) if found is not None else None
     except Exception as error:
         guard.site("ownership.rules").failed(error)
