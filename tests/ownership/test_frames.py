@@ -67,6 +67,15 @@ def in_a_context_manager():
 def generated():
     yield 1
     raises()
+
+def grouped():
+    errors = []
+    for step in (in_the_library, raises):
+        try:
+            step()
+        except Exception as error:
+            errors.append(error)
+    raise ExceptionGroup("both", errors)
 """
 
 
