@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from lighttrace.tracing.context import Detached, TeamScope
     from lighttrace.tracing.manual import current_span, span, trace
     from lighttrace.tracing.span import Span
+    from lighttrace.tracing.transaction import TransactionScope
 
-__all__ = ["Span", "__version__", "current_span", "detached", "flush", "init", "shutdown", "span", "team", "trace"]
+__all__ = ["Span", "__version__", "current_span", "detached", "flush", "init", "shutdown", "span", "team", "trace", "transaction"]
 
 # Loaded when first used: `import lighttrace` by itself costs a program next to nothing.
 _LAZY = {
@@ -74,6 +75,21 @@ def team(name: str) -> "TeamScope":
     from lighttrace.tracing.context import TeamScope
 
     return TeamScope(name)
+
+
+def transaction(name: str, customer: "str | int | None" = None, hashed: bool = True) -> "TransactionScope":
+    """`with transaction("checkout", customer=user.id):` what is done inside is part of that, here and in the services called.
+
+    Spans started inside carry `lighttrace.transaction` and `lighttrace.customer`, and both travel in the baggage to hosts
+    of ours, never to others. The customer goes under a pseudonym, 32 digits of a keyed hash (the setting `customer_salt`),
+    unless `hashed` is False. A value has at most 64 bytes; longer ones are cut. Also a decorator, also for coroutines.
+
+    >>> with transaction("checkout", customer="4711"):
+    ...     pass
+    """
+    from lighttrace.tracing.transaction import TransactionScope
+
+    return TransactionScope(name, customer, hashed)
 
 
 def detached() -> "Detached":

@@ -83,6 +83,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("team_source_paths", s.words, (), alias="team_sources"),
     Setting("edge", s.boolean, False),
     Setting("baggage_hosts", s.words, ()),
+    Setting("customer_salt", s.text, "", secret=True),
     Setting("logs", s.boolean, False, otel=("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED",), otel_convert=s.strict_boolean),
 )
 
@@ -195,10 +196,15 @@ class Config(_Frozen):
     team_source_paths: tuple[str, ...]
     edge: bool
     baggage_hosts: tuple[str, ...]
+    customer_salt: str
     logs: bool
     sources: dict[str, str]  # field, or "otlp.<field>": who decided
     warnings: tuple[str, ...]
     project_dir: str | None
+
+    def __repr__(self) -> str:
+        hidden = {**self.__dict__, "customer_salt": "REDACTED"} if self.customer_salt else self.__dict__
+        return f"Config({', '.join(f'{key}={value!r}' for key, value in hidden.items())})"
 
 
 def load(*, environ: Mapping[str, str] | None = None, directory: str | None = None, **arguments: Any) -> Config:

@@ -68,7 +68,7 @@ class Runtime:
 
     def start(self) -> None:
         """Become the program's tracer provider, set the engine's state and patch."""
-        from lighttrace.instrument import contrib, engine, otel, propagate
+        from lighttrace.instrument import contrib, egress, engine, otel, propagate
         from lighttrace.instrument.imports import when_imported
         from lighttrace.instrument.registry import registry
         from lighttrace.integrations import TRIGGERS
@@ -81,6 +81,7 @@ class Runtime:
         engine.configure(config, self.provider, self.resolver)
         otel.start(self.provider, config)
         contrib.start()
+        egress.start()
         registry.enable(TRIGGERS, config.integrations_disabled)
 
     def in_child(self) -> None:
@@ -152,11 +153,12 @@ def shutdown(timeout: float | None = None) -> None:
     if runtime is None:
         return
     try:
-        from lighttrace.instrument import contrib, otel
+        from lighttrace.instrument import contrib, egress, otel
         from lighttrace.instrument.engine import state
         from lighttrace.instrument.registry import registry
 
         registry.disable()
+        egress.stop()
         contrib.stop()
         otel.stop()
         state.provider = None

@@ -204,7 +204,8 @@ def _settings(config: Any) -> dict[str, dict[str, Any]]:
     for field, value in vars(config).items():
         if field in ("otlp", "sources", "warnings", "project_dir"):
             continue
-        entries[field] = {"value": _plain(value), "source": config.sources.get(field, "default")}
+        secret = field == "customer_salt" and value
+        entries[field] = {"value": "REDACTED" if secret else _plain(value), "source": config.sources.get(field, "default")}
     for field, value in vars(config.otlp).items():
         shown = dict.fromkeys(value, "REDACTED") if field == "headers" else _plain(value)
         if field == "endpoint":

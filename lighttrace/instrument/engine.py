@@ -7,6 +7,7 @@ patches. Patches made before a change see the change, because they hold `state`,
 from typing import Any
 
 from lighttrace.tracing.tracer import Tracer
+from lighttrace.tracing.transaction import Settings
 
 
 class State:
@@ -33,7 +34,7 @@ class State:
         self.provider: Any = None
         self.resolver: Any = None
         self.service = "unknown_service"
-        self.caller: dict[str | None, str] = {}  # team: the baggage members that say who calls
+        self.caller: dict[Any, str] = {}  # team, or team, transaction and customer: our baggage members as text
         self.exclude: Any = None  # compiled pattern of paths that are not traced, or None
         self.known_methods: frozenset[str] = frozenset(
             {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
@@ -68,6 +69,7 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.capture_literals = config.capture_literals
     state.edge = config.edge
     state.baggage_hosts = tuple(config.baggage_hosts)
+    Settings.salt = config.customer_salt.encode()
     state.provider = provider
 
 

@@ -17,11 +17,11 @@ from lighttrace import guard, semconv
 from lighttrace.instrument.call import listening
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.patching import Patch
-from lighttrace.propagation import baggage
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, current, detach
-from lighttrace.tracing.owner import NOBODY, Owner, owner
-from lighttrace.tracing.span import ERROR, LocalTrace, Span, UnsampledSpan
+from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, current, detach, with_value
+from lighttrace.tracing.owner import Owner, owner
+from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
+from lighttrace.tracing.transaction import handed_down
 
 SERVER = SpanKind.SERVER
 CALL = "lighttrace.call"
@@ -218,9 +218,12 @@ def start(
         attributes[METHOD] = "_OTHER"
         attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = method[:64]
         name = "HTTP"
-    call.span = span = tracer.start(name, SERVER, attributes, parent)
     if members:
-        _hand_down(span._trace, members)
+        # What the baggage says of the caller goes to every span of this request: exactly our keys, nothing else.
+        handed = handed_down(members)
+        if handed is not None:
+            parent = with_value(parent, HANDED_KEY, handed)
+    call.span = span = tracer.start(name, SERVER, attributes, parent)
     call.method = name
     call.site = site
     call.status = 0
@@ -234,17 +237,6 @@ def start(
 def leave(call: ServerCall) -> None:
     """Take the request off the context again."""
     detach(call.token)
-
-
-def _hand_down(trace: LocalTrace, members: Mapping[str, Any]) -> None:
-    """Give every span of this trace in this process what the baggage says of the caller: exactly these keys, nothing else."""
-    if state.edge:
-        return
-    kept = {key: str(members[key])[:64] for key in baggage.OURS if members.get(key)}
-    if kept:
-        handed = Owner(None, NOBODY.source)
-        handed.attributes = kept
-        trace.inherited = handed
 
 
 def now() -> int:

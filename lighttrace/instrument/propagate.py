@@ -13,8 +13,9 @@ from lighttrace import semconv
 from lighttrace.instrument.carriers import Headers
 from lighttrace.instrument.engine import state
 from lighttrace.propagation import baggage, parse_traceparent, parse_tracestate
-from lighttrace.tracing.context import SPAN_KEY
+from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY
 from lighttrace.tracing.span import Span, UnsampledSpan
+from lighttrace.tracing.transaction import handed_down
 
 textmap: Any = None
 """The propagator to use when W3C alone is not what the program asked for; set by the runtime, None for the fast path."""
@@ -64,7 +65,7 @@ def inject(span: Span | UnsampledSpan, context: Context, headers: Headers, inter
     `internal` says whether the other side may learn who calls: our baggage leaves only toward hosts of the company.
     """
     if textmap is not None or (_otel is not None and _otel.propagator is not _own):
-        return _inject_with(chosen(), span, context, headers)
+        return _inject_with(chosen(), span, context, headers, internal)
     trace = span._trace
     parent = f"{trace.header or trace.parent_prefix()}{span._span_id:016x}-{trace.flags:02x}"
     far = trace.far
@@ -79,30 +80,74 @@ def caller_of(team: str | None) -> str:
     """The baggage that says who calls; made once per team."""
     if len(state.caller) > 1000:
         state.caller.clear()
-    text = state.caller[team] = baggage.format(_caller(team))
+    text = state.caller[team] = baggage.format_ours(_caller(team))
     return text
 
 
 def outgoing_baggage(span: Span | UnsampledSpan, context: Context, internal: bool) -> str | None:
-    """The baggage header: what the program put into its baggage, and, among ourselves, who calls. None where there is nothing."""
+    """The baggage header: what the program put into its baggage, and, among ourselves, who calls and on whose behalf.
+
+    None where there is nothing.
+    """
     theirs = baggage.get_all(context)
-    if not internal:
-        kept = {name: value for name, value in theirs.items() if name not in baggage.OURS}
-        return (baggage.format(kept) or None) if kept else None
     if not theirs:
-        return state.caller.get(span._owner.team) or caller_of(span._owner.team)
-    return baggage.format({**theirs, **_caller(span._owner.team)}) or None
+        return (state.caller.get(span._owner.team) or caller_of(span._owner.team)) if internal else None
+    kept = baggage.foreign(theirs)
+    text = baggage.format(kept) if kept else ""
+    if internal:
+        text = baggage.joined(text, _ours(span._owner.team, theirs.get(semconv.TRANSACTION), theirs.get(semconv.CUSTOMER)))
+    return text or None
+
+
+def _ours(team: str | None, transaction: object, customer: object) -> str:
+    """Our members as one text, made once for each of the few that a service sends."""
+    if transaction is None and customer is None:
+        return state.caller.get(team) or caller_of(team)
+    try:
+        text = state.caller.get((team, transaction, customer))
+    except TypeError:  # something of the program's own that has no hash
+        transaction, customer = baggage.clipped(transaction or ""), baggage.clipped(customer or "")
+        text = None
+    if text is None:
+        if len(state.caller) > 1000:
+            state.caller.clear()
+        text = baggage.format_ours({**_caller(team), semconv.TRANSACTION: transaction, semconv.CUSTOMER: customer})
+        state.caller[team, transaction, customer] = text
+    return text
 
 
 def _caller(team: str | None) -> dict[str, str]:
-    members = {semconv.CALLER_SERVICE: state.service[:64]}
+    members = {semconv.CALLER_SERVICE: baggage.clipped(state.service)}
     if team:
-        members[semconv.CALLER_TEAM] = team[:64]
+        members[semconv.CALLER_TEAM] = baggage.clipped(team)
     return members
 
 
+def for_propagator(context: Context, team: str | None, *, internal: bool) -> Context:
+    """`context` as a propagator of OpenTelemetry's kind may write it: with our members, rewritten for this hop, or without."""
+    if not internal:
+        return baggage.without_ours(context)
+    members = baggage.get_all(context)
+    ours = {name: text for name in (semconv.TRANSACTION, semconv.CUSTOMER) if (text := baggage.clipped(members.get(name) or ""))}
+    made = baggage.with_all({**_caller(team), **ours}, baggage.without_ours(context))
+    dict.__setitem__(made, baggage.ALLOWED_KEY, True)
+    return made
+
+
+def believed(context: Context) -> Context:
+    """A context that came from outside, with what of its baggage this service believes and hands down to its spans."""
+    members = baggage.get_all(context)
+    if baggage.foreign(members) is members:
+        return context
+    if state.edge:
+        return baggage.without_ours(context)
+    made = Context(context)
+    dict.__setitem__(made, HANDED_KEY, handed_down(members))
+    return made
+
+
 def extract(context: Context, parent: str | None, tracestate: Any, carried: Any) -> tuple[Context, Mapping[str, Any] | None]:
-    """The context that W3C headers describe, on top of `context`, and the baggage that came along.
+    """The context that W3C headers describe, on top of `context`, and the baggage that came along, if any is to be believed.
 
     `tracestate` and `carried` are header values: a string, or a list of them where a header came several times.
     """
@@ -114,7 +159,9 @@ def extract(context: Context, parent: str | None, tracestate: Any, carried: Any)
             context = Context(context)
             dict.__setitem__(context, SPAN_KEY, NonRecordingSpan(remote))
     if carried:
-        members = baggage.parse(carried)
+        members: Mapping[str, object] = baggage.parse(carried)
+        if state.edge:
+            members = baggage.foreign(members)
         if members:
             return baggage.with_all(members, context), members
     return context, None
@@ -125,6 +172,8 @@ def extract_with(
 ) -> tuple[Context, Mapping[str, Any] | None]:
     """The same through a propagator of OpenTelemetry's kind."""
     made = propagator.extract(headers, context=context, getter=getter)
+    if state.edge:
+        made = baggage.without_ours(made)
     return made, baggage.get_all(made) or None
 
 
@@ -140,8 +189,10 @@ class _Additive:
             self.added.append(key)
 
 
-def _inject_with(propagator: Any, span: Span | UnsampledSpan, context: Context, headers: Headers) -> tuple[str, ...]:
-    made = Context(context)
+def _inject_with(
+    propagator: Any, span: Span | UnsampledSpan, context: Context, headers: Headers, internal: bool
+) -> tuple[str, ...]:
+    made = Context(for_propagator(context, span._owner.team, internal=internal))
     dict.__setitem__(made, SPAN_KEY, span)
     setter = _Additive()
     propagator.inject(headers, context=made, setter=setter)

@@ -20,6 +20,13 @@ BAGGAGE = "baggage"
 OURS = (semconv.CALLER_SERVICE, semconv.CALLER_TEAM, semconv.TRANSACTION, semconv.CUSTOMER)
 """The members that LightTrace writes, and that become attributes on the other side: exactly these."""
 
+MOST_OF_A_VALUE = 64
+MOST_OF_OURS = 512
+"""Bytes: of one of our values as UTF-8, and of all our members as they stand in the header."""
+
+ALLOWED_KEY = "lighttrace-baggage-allowed"
+"""Set in a context that is injected for a host which may read our members. Without it, no propagator here writes them."""
+
 _BLANKS = " \t"
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
@@ -164,17 +171,91 @@ def get_all(context: Context | None = None) -> Mapping[str, object]:
 
 def with_all(members: Mapping[str, object], context: Context) -> Context:
     """`context` with these members added to its baggage."""
+    # The public way copies context and baggage for every member; 64 of them would be quadratic work for a caller to ask for.
+    return _replaced({**get_all(context), **members}, context)
+
+
+def clipped(value: object) -> str:
+    """A value of ours as text of at most 64 bytes, never cut inside a character.
+
+    >>> clipped("x" * 100) == "x" * 64, len(clipped("\u20ac" * 100))
+    (True, 21)
+    """
+    text = _text(value) or ""
+    if len(text) * 4 <= MOST_OF_A_VALUE or (len(text) <= MOST_OF_A_VALUE and text.isascii()):
+        return str(text)
+    return text[:MOST_OF_A_VALUE].encode("utf-8", "replace")[:MOST_OF_A_VALUE].decode("utf-8", "ignore")
+
+
+def format_ours(members: Mapping[str, object]) -> str:
+    """Our members as they leave: each value clipped, and whole members left out where 512 bytes are full."""
+    parts: list[str] = []
+    room = MOST_OF_OURS
+    for name in OURS:
+        value = members.get(name)
+        part = format({name: clipped(value)}) if value else ""
+        if not part:
+            continue
+        if len(part) > room:
+            guard.count("baggage.dropped")
+            continue
+        parts.append(part)
+        room -= len(part) + 1
+    return ",".join(parts)
+
+
+def joined(theirs: str, ours: str) -> str:
+    """Both as one header. What others wrote goes first: where the limits are reached, it is our members that stay behind."""
+    if not theirs or not ours:
+        return theirs or ours
+    members = theirs.count(",") + 1
+    for part in ours.split(","):
+        if members == MOST_MEMBERS or len(theirs) + len(part) + 1 > MOST_BYTES:
+            guard.count("baggage.dropped")
+            continue
+        theirs += "," + part
+        members += 1
+    return theirs
+
+
+def foreign(members: Mapping[str, object]) -> Mapping[str, object]:
+    """What of it is not ours."""
+    for name in OURS:
+        if name in members:
+            return {key: value for key, value in members.items() if key not in OURS}
+    return members
+
+
+def without_ours(context: Context) -> Context:
+    """`context` without our members; itself, if it has none."""
+    members = get_all(context)
+    kept = foreign(members)
+    return context if kept is members else _replaced(kept, context)
+
+
+def _replaced(members: Mapping[str, object], context: Context) -> Context:
+    """A context of its own whose baggage is exactly these members."""
     from opentelemetry import baggage
 
     key = getattr(baggage, "_BAGGAGE_KEY", None)
     if key is None:
+        context = baggage.clear(context)
         for name, value in members.items():
             context = baggage.set_baggage(name, value, context)
         return context
-    # The public way copies context and baggage for every member; 64 of them would be quadratic work for a caller to ask for.
     made = Context(context)
-    dict.__setitem__(made, key, {**baggage.get_all(context), **members})
+    dict.__setitem__(made, key, dict(members))
     return made
+
+
+def leaving(context: Context | None) -> Mapping[str, object]:
+    """What a propagator may write of the baggage in `context`: ours only where whoever asked knows who reads it."""
+    if context is None:
+        from opentelemetry.context import get_current
+
+        context = get_current()
+    members = get_all(context)
+    return members if not members or context.get(ALLOWED_KEY) else foreign(members)
 
 
 class W3CBaggagePropagator(TextMapPropagator):
@@ -190,8 +271,8 @@ class W3CBaggagePropagator(TextMapPropagator):
         return with_all(members, context) if members else context
 
     def inject(self, carrier: Any, context: Context | None = None, setter: Setter[Any] = default_setter) -> None:
-        """Write the baggage of `context` into the carrier, if it has any."""
-        text = format(get_all(context))
+        """Write the baggage of `context` into the carrier, if it has any; our members only toward hosts that may read them."""
+        text = format(leaving(context))
         if text:
             setter.set(carrier, BAGGAGE, text)
 

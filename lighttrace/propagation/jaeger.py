@@ -49,7 +49,7 @@ class JaegerPropagator(TextMapPropagator):
         # The parent's id is deprecated; 0 says nothing.
         setter.set(carrier, TRACE_ID, f"{span.trace_id:032x}:{span.span_id:016x}:0:{flags:02x}")
         room, left = MOST_BYTES, MOST_MEMBERS
-        for name, value in baggage.get_all(context).items():
+        for name, value in baggage.leaving(context).items():
             text = quote(str(value), errors="replace")
             if left and len(name) + len(text) + 2 <= room and baggage.is_token(name):
                 setter.set(carrier, BAGGAGE_PREFIX + name, text)

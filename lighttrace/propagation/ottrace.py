@@ -53,7 +53,7 @@ class OTTracePropagator(TextMapPropagator):
         setter.set(carrier, SPAN_ID, f"{span.span_id:016x}")
         setter.set(carrier, SAMPLED, "true" if span.trace_flags & 1 else "false")
         room, left = MOST_BYTES, MOST_MEMBERS
-        for name, value in baggage.get_all(context).items():
+        for name, value in baggage.leaving(context).items():
             text = str(value)
             size = len(name) + len(text) + 2
             if left and size <= room and baggage.is_token(name) and _is_header_value(text):

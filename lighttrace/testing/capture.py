@@ -12,7 +12,7 @@ from opentelemetry import trace as otel_trace
 
 from lighttrace import guard, semconv
 from lighttrace.config import load
-from lighttrace.instrument import engine, propagate
+from lighttrace.instrument import egress, engine, propagate
 from lighttrace.instrument.registry import registry
 from lighttrace.propagation import composite
 from lighttrace.testing.spans import CapturedSpan
@@ -239,6 +239,8 @@ class Capture:
         propagate.watch(otel_propagate)
         otel_trace._TRACER_PROVIDER = self.provider
         guard.sink = lambda name, error: self.failures.append((name, error))
+        if egress.start():
+            self._saved.append(egress.stop)
 
         def restore() -> None:
             otel_trace._TRACER_PROVIDER = before_provider

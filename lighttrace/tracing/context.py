@@ -16,6 +16,8 @@ from lighttrace.tracing.owner import Owner, owner
 
 SPAN_KEY = _SPAN_KEY  # no public name gives the key without a function call
 TEAM_KEY = "lighttrace-team"
+HANDED_KEY = "lighttrace-handed-down"
+"""In a context with baggage of ours: the attributes that every span started in it carries, as an `Owner` of nobody."""
 SUPPRESS_KEY = otel_context._SUPPRESS_INSTRUMENTATION_KEY
 SUPPRESS_HTTP_KEY = otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
 

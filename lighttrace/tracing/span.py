@@ -41,6 +41,12 @@ class LocalTrace:
         self.header: str | None = None  # "00-<trace id>-", made when the first header is written
         self.far: Far | None = Far(state, remote) if state or remote is not None else None
 
+    def handing_down(self, inherited: Owner) -> "LocalTrace":
+        """The same trace for spans that carry these attributes, while those outside go on without them."""
+        made = LocalTrace(self.trace_id, self.flags, self.state, self.remote)
+        made.header, made.inherited = self.header, inherited
+        return made
+
     def parent_prefix(self) -> str:
         """The traceparent header up to the span's id."""
         header = self.header = f"00-{self.id_bytes.hex()}-"

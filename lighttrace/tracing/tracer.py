@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 from opentelemetry.trace import Tracer as ApiTracer
 
 from lighttrace import guard, semconv
-from lighttrace.tracing.context import LINK_KEY, SPAN_KEY, TEAM_KEY, current
+from lighttrace.tracing.context import HANDED_KEY, LINK_KEY, SPAN_KEY, TEAM_KEY, current
 from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.pipeline import Pipeline
@@ -100,6 +100,9 @@ class Tracer(ApiTracer):
             who = parent._owner.child if code_owner is None else code_owner
             if len(context) > 1:
                 who = context.get(TEAM_KEY, who)  # type: ignore[assignment]  # nobody else knows the key
+                handed: Any = context.get(HANDED_KEY)
+                if handed is not None and handed is not trace.inherited:
+                    trace = trace.handing_down(handed)
         elif pipeline.direct and extras is None:
             trace_id = getrandbits(128) or new_trace_id()
             if not pipeline.keeps_roots and trace_id & _LOW_BITS >= pipeline.native.bound:  # type: ignore[union-attr]  # `direct`
@@ -170,6 +173,12 @@ class Tracer(ApiTracer):
             who = _ruled(pipeline.rules, name, kind, attributes) or who
         scoped: Any = context.get(TEAM_KEY, who)
         who = scoped
+        handed: Any = context.get(HANDED_KEY)
+        if handed is not None and handed is not trace.inherited:
+            if cls is Span or cls is UnsampledSpan:
+                trace = trace.handing_down(handed)
+            else:  # it has just been made
+                trace.inherited = handed
         if pipeline.native is None:
             return self._ask(name, kind, attributes, plain, context, trace, parent_id, who, extras)
         if not trace.flags & SAMPLED:

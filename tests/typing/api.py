@@ -84,6 +84,23 @@ def spans_by_hand() -> None:
         lighttrace.current_span().set_attribute("checked", True)
 
 
+@lighttrace.transaction("checkout")
+def check_out(basket: str) -> int:
+    return len(basket)
+
+
+@lighttrace.transaction("refund", 4711, hashed=False)
+async def give_back(card: str) -> bool:
+    return bool(card)
+
+
+async def transactions() -> None:
+    with lighttrace.transaction("checkout", customer="alice"), lighttrace.transaction("payment", customer=7):
+        assert_type(check_out("teapot"), int)
+    async with lighttrace.transaction("refund"):
+        assert_type(await give_back("4242"), bool)
+
+
 async def spans_in_coroutines() -> None:
     async with lighttrace.span("reserve stock"), lighttrace.team("fraud"):
         pass
