@@ -10,7 +10,7 @@ PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 _PRIVATE = re.compile(
     r"^(?:localhost|127\.\d+\.\d+\.\d+|\[?::1\]?|10\.\d+\.\d+\.\d+|192\.168\.\d+\.\d+|172\.(?:1[6-9]|2\d|3[01])\.\d+\.\d+"
-    r"|169\.254\.\d+\.\d+|\[?f[cd][0-9a-f]{2}:[0-9a-f:]*\]?|[^.:]+|.*\.(?:local|internal|localhost|svc|cluster\.local|lan|intranet|home\.arpa))$",
+    r"|169\.254\.\d+\.\d+|\[?f[cd][0-9a-f]{2}:[0-9a-f:]*\]?|(?!0x|\d+$)[^.:]+|.*\.(?:local|internal|localhost|svc|cluster\.local|lan|intranet|home\.arpa))$",
     re.IGNORECASE,
 )
 

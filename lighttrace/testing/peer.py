@@ -4,6 +4,7 @@
 |---|---|
 | `/status/404` | that status, empty but for a few bytes |
 | `/redirect/2` | 302 to `/redirect/1`, and so on to `/status/200` |
+| `/away/<host>` | 302 to `/` of that host, on the same port |
 | `/flaky/2/<key>` | 503 twice for that key, then 200 |
 | `/hangup` | closes the connection without a byte |
 | `/slow` | nothing until `release()` |
@@ -118,6 +119,8 @@ class Peer:
         elif kind == "redirect":
             left = int(rest[0])
             status, extra = 302, f"Location: {f'/redirect/{left - 1}' if left > 1 else '/status/200'}\r\n"
+        elif kind == "away":
+            status, extra = 302, f"Location: http://{rest[0]}:{self.port}/\r\n"
         elif kind == "flaky":
             with self._lock:
                 seen = self._flaky[rest[1]] = self._flaky.get(rest[1], 0) + 1

@@ -3,13 +3,11 @@
 import json
 import sys
 
-spec = json.loads(sys.argv[1])
-
 import lighttrace
-
-lighttrace.init(**spec["init"])
-
 from lighttrace.testing.servers import serve_asgi, serve_wsgi
+
+spec = json.loads(sys.argv[1])
+lighttrace.init(**spec["init"])
 
 
 def call_next() -> str:

@@ -52,7 +52,8 @@ def test_our_own_baggage_travels_among_ourselves(address):
 @pytest.mark.parametrize(
     "address",
     ["example.com", "8.8.8.8", "172.32.0.1", "172.15.0.1", "11.0.0.1", "2001:db8::1", "fe.example.com", "localhost.example.com",
-     "internal.example.com", "10.0.0.1.example.com", "192.168.0.1.nip.io", "evil.com.", "", "127.0.0.1.evil.com"],
+     "internal.example.com", "10.0.0.1.example.com", "192.168.0.1.nip.io", "evil.com.", "", "127.0.0.1.evil.com",
+     "134744072", "0x08080808"],
 )  # fmt: skip
 def test_our_own_baggage_never_travels_to_strangers(address):
     assert not hosts.is_internal(address)

@@ -116,6 +116,7 @@ class TestFlaskOnWsgiref(HttpServerKit):
     unsupported = {
         **TestFlask.unsupported,
         "test_programs_are_traced_whatever_comes_first": "see TestFlask",
+        "test_forked_children_keep_the_team": "see TestFlask",
         "test_absent_library_is_reported_and_breaks_nothing": "see TestFlask",
         "test_exceptions_pass_as_the_same_object": "see TestFlask",
         "test_unknown_method_keeps_names_few": "the validator takes no method that it does not know",

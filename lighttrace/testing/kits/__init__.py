@@ -15,5 +15,6 @@ from lighttrace.testing.kits.database import DatabaseKit
 from lighttrace.testing.kits.http_client import HttpClientKit
 from lighttrace.testing.kits.http_server import HttpServerKit
 from lighttrace.testing.kits.integration import IntegrationKit
+from lighttrace.testing.kits.outgoing import OutgoingKit
 
-__all__ = ["DatabaseKit", "HttpClientKit", "HttpServerKit", "IntegrationKit"]
+__all__ = ["DatabaseKit", "HttpClientKit", "HttpServerKit", "IntegrationKit", "OutgoingKit"]

@@ -14,7 +14,7 @@ import pytest
 
 import lighttrace
 from lighttrace import semconv
-from lighttrace.testing.kits.integration import IntegrationKit
+from lighttrace.testing.kits.outgoing import OutgoingKit
 from lighttrace.testing.spans import CapturedSpan
 from lighttrace.tracing.context import suppressed
 
@@ -36,7 +36,7 @@ ODD_STATEMENTS = {
 }
 
 
-class DatabaseKit(IntegrationKit):
+class DatabaseKit(OutgoingKit):
     """The subclass says how a statement is run, by each of the ways that its driver has."""
 
     system: ClassVar[str]
@@ -107,6 +107,9 @@ class DatabaseKit(IntegrationKit):
             raise error
 
         self.run_many(f"INSERT INTO kit_items VALUES ({self.parameter}, {self.parameter})", sets())
+
+    def call_once(self) -> Any:
+        return self.run(SELECT)
 
     def one(self, **expected: Any) -> CapturedSpan:
         """The only span there is."""

@@ -4,17 +4,24 @@ import contextlib
 import hashlib
 import hmac
 import itertools
+import socket
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, ClassVar
 
 import pytest
+from opentelemetry import baggage as otel_baggage
+from opentelemetry import context as otel_context
+from opentelemetry import propagate as otel_propagate
+from opentelemetry.baggage.propagation import W3CBaggagePropagator as StockBaggagePropagator
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import lighttrace
 from lighttrace import semconv
 from lighttrace.testing.capture import Capture
-from lighttrace.testing.kits.integration import IntegrationKit
+from lighttrace.testing.kits.outgoing import OutgoingKit
 from lighttrace.testing.peer import Peer, Recorded, refused
 from lighttrace.testing.spans import CapturedSpan
 from lighttrace.tracing.context import suppressed
@@ -43,7 +50,7 @@ def _is_valid(request: Recorded) -> bool:
     return signature == _signature(request.target, {name: request.header(name) or "" for name in names.split(";")})
 
 
-class HttpClientKit(IntegrationKit):
+class HttpClientKit(OutgoingKit):
     """The subclass says how to send a request, and what else its library can do."""
 
     peer: Peer
@@ -90,6 +97,17 @@ class HttpClientKit(IntegrationKit):
     def _forget(self, _peer: None) -> None:
         self.peer.take()
 
+    @pytest.fixture
+    def stranger(self, monkeypatch: pytest.MonkeyPatch) -> str:
+        """The name of a host that is none of ours, and that nevertheless leads to the peer."""
+        name, resolve = "bank.example.com", socket.getaddrinfo
+
+        def elsewhere(host: Any, *args: Any, **kwargs: Any) -> Any:
+            return resolve(self.peer.host if host in {name, name.encode()} else host, *args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", elsewhere)
+        return name
+
     def globals(self) -> dict[str, Any]:
         return {"URL": self.peer.url}
 
@@ -105,6 +123,9 @@ class HttpClientKit(IntegrationKit):
         if self.supports("test_retries_are_attempts_of_their_own"):
             operations["retry"] = lambda: self.retry(f"{url}/flaky/1/{next(_numbers)}")
         return operations
+
+    def call_once(self) -> Any:
+        return self.send("GET", self.peer.url + "/")
 
     def one(self, spans: Capture | None = None) -> tuple[CapturedSpan, Recorded]:
         """The one span and the one request that there are."""
@@ -191,6 +212,43 @@ class HttpClientKit(IntegrationKit):
         _, request = self.one()
         members = set((request.header("baggage") or "").split(","))
         assert members == {f"{semconv.CALLER_SERVICE}=kit", f"{semconv.CALLER_TEAM}=kit-team"}
+
+    def test_transaction_and_foreign_baggage_travel_too(self) -> None:
+        token = otel_context.attach(otel_baggage.set_baggage("user", "a b"))
+        with lighttrace.transaction("buy a pot", customer="alice", hashed=False):
+            self.send("GET", self.peer.url + "/")
+        otel_context.detach(token)
+        _, request = self.one()
+        assert request.header("baggage") == (
+            f"user=a%20b,{semconv.CALLER_SERVICE}=kit,{semconv.CALLER_TEAM}=kit-team,"
+            f"{semconv.TRANSACTION}=buy%20a%20pot,{semconv.CUSTOMER}=alice"
+        )
+
+    @pytest.mark.parametrize("propagators", ["tracecontext,baggage", "b3,baggage", "jaeger", "ottrace", "the program's own"])
+    def test_our_baggage_never_travels_to_strangers(self, propagators: str, stranger: str) -> None:
+        own = propagators == "the program's own"
+        with self.tracing(propagators=None if own else propagators) as spans:
+            if own:
+                otel_propagate.set_global_textmap(
+                    CompositePropagator([TraceContextTextMapPropagator(), StockBaggagePropagator()])
+                )
+            with lighttrace.transaction("planted", customer="planted", hashed=False):
+                token = otel_context.attach(otel_baggage.set_baggage("user", "alice"))
+                self.send("GET", f"http://{stranger}:{self.peer.port}/")
+                self.send("GET", self.peer.url + "/")
+                otel_context.detach(token)
+            outside, friend = self.peer.take()
+            assert len(spans.take(2)) == 2
+        assert b"lighttrace" not in outside.raw.lower() and b"planted" not in outside.raw
+        assert b"alice" in outside.raw and b"alice" in friend.raw
+        assert friend.raw.count(b"planted") == 2
+
+    def test_our_baggage_stays_behind_where_a_redirect_leads_to_strangers(self, stranger: str) -> None:
+        self.send("GET", f"{self.peer.url}/away/{stranger}", follow=True)
+        ours, strangers = self.peer.take()
+        assert semconv.CALLER_SERVICE in (ours.header("baggage") or "")
+        assert strangers.header("baggage") is None
+        assert [span.traceparent for span in self.spans.take(2)] == [ours.header("traceparent"), strangers.header("traceparent")]
 
     def test_other_formats_are_spoken(self) -> None:
         with self.tracing(propagators=("b3",), strict=True) as spans:

@@ -203,6 +203,63 @@ class HttpServerKit(IntegrationKit):
             self.site.get("/items/7", {"baggage": f"{semconv.CALLER_SERVICE}=shop"})
             assert not any(semconv.CALLER_SERVICE in span.attributes for span in spans.take(2))
 
+    def raw(self, *headers: str) -> bytes:
+        """Ask for `/items/7` with these header lines as they are, and give the answer."""
+        lines = "".join(f"{line}\r\n" for line in headers)
+        with self.site.connect(f"GET /items/7 HTTP/1.1\r\nHost: kit\r\nConnection: close\r\n{lines}\r\n") as connection:
+            answer = b""
+            while piece := connection.recv(4096):
+                answer += piece
+        return answer
+
+    def test_two_parents_are_none(self) -> None:
+        other = f"00-{TRACE[::-1]}-{CALLER}-01"
+        answer = self.raw(f"traceparent: {other}", f"Traceparent: {PARENT}", "tracestate: a=1")
+        assert answer.endswith(b"item 7")
+        server = self.server_span(parent=None)
+        assert server.trace_id not in {TRACE, TRACE[::-1]}
+        assert not server.trace_state
+
+    def test_several_baggage_headers_are_one(self) -> None:
+        self.raw(
+            f"baggage: {semconv.CALLER_SERVICE}=shop, a=b", "x-between: 1", f"Baggage: {semconv.TRANSACTION}=buy%20a%20pot;p=1"
+        )
+        told = {semconv.CALLER_SERVICE: "shop", semconv.TRANSACTION: "buy a pot"}
+        self.spans.expect(kind="server", attributes=told)
+        self.spans.expect(name="child", attributes=told)
+
+    def test_what_the_caller_says_of_itself_is_on_every_span_and_no_more_of_it(self) -> None:
+        """In streams, pools and background work too: exactly four keys, cut to 64 bytes, and none of them an owner."""
+        told = {
+            semconv.CALLER_SERVICE: "shop",
+            semconv.CALLER_TEAM: "web",
+            semconv.TRANSACTION: "x" * 64,
+            semconv.CUSTOMER: "alice",
+        }
+        lies = ",".join(
+            f"{key}=intruder" for key in (semconv.TEAM, semconv.TEAM_SOURCE, semconv.SERVICE_OWNER_NAME, "lighttrace.x")
+        )
+        sent = {**told, semconv.TRANSACTION: "x" * 500}
+        headers = {
+            "baggage": f"{lies},{','.join(f'{key}={value}' for key, value in sent.items())}",
+            "tracestate": f"{semconv.TEAM}=intruder",
+            "team": "intruder",
+        }
+        paths = {"/items/7": 2, "/stream": 4, "/pool": 2, "/boom": 2}
+        if self.supports("test_background_work_is_traced"):
+            paths["/background"] = 2
+        POOLS.enable()
+        try:
+            with self.tracing(resolver=Owners(), strict=True) as spans:
+                for path, count in paths.items():
+                    self.site.get(path, headers)
+                    for span in spans.take(count):
+                        assert {key: span.attributes.get(key) for key in told} == told, f"{path}: {span}"
+                        assert span.team == "risk", f"{path}: {span}"
+                        assert "intruder" not in repr([vars(span), span.resource])
+        finally:
+            POOLS.disable()
+
     def test_other_formats_are_understood(self) -> None:
         with self.tracing(propagators=("b3multi",)) as spans:
             self.site.get(

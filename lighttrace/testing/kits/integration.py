@@ -360,6 +360,10 @@ class IntegrationKit:
         assert said["after shutdown"] == dict.fromkeys(self.uses, 0)
         assert said["again"] == dict.fromkeys(self.uses, 1)
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+    def test_forked_children_keep_the_team(self) -> None:
+        assert self.run_program("forked") == {"uses": dict.fromkeys(self.uses, 1), "teams": ["kit-scope"]}
+
     def test_absent_library_is_reported_and_breaks_nothing(self) -> None:
         said = self.run_program("absent")
         assert said["absent"], "importing it fails as it does without us"

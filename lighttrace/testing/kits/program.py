@@ -22,6 +22,8 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     def init() -> None:
         lighttrace.init(service="kit", team="kit-team", exporter="none")
 
+    teams: set[Any] = set()
+
     def count() -> dict[str, Any]:
         counts: dict[str, Any] = {}
         for use, code in spec["uses"].items():
@@ -29,8 +31,29 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
                 exec(code, names)
                 spans.check_ended()
                 counts[use] = sum(span.scope.startswith("lighttrace.") for span in spans.waiting)  # a library may make its own
+                teams.update(span.attributes.get("team") for span in spans.waiting)
                 spans.clear()
         return counts
+
+    def in_a_child() -> dict[str, Any]:
+        """Use the library here, then in a forked child, which tells what it saw through a pipe."""
+        import os
+
+        count()
+        reading, writing = os.pipe()
+        with lighttrace.team("kit-scope"):
+            pid = os.fork()
+            if not pid:
+                try:
+                    teams.clear()
+                    os.write(writing, json.dumps({"uses": count(), "teams": sorted(map(str, teams))}).encode())
+                finally:
+                    os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            said: dict[str, Any] = json.loads(pipe.read() or "null")
+        os.waitpid(pid, 0)
+        return said
 
     if spec["order"] == "absent":
         sys.modules[spec["library"]] = None  # type: ignore[assignment]  # so that importing it fails as if it were not there
@@ -49,6 +72,8 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
         exec(spec["imports"], names)
         init()
         init()
+    if spec["order"] == "forked":
+        return in_a_child()
     result = {"uses": count(), "report": _report(registry, spec)}
     lighttrace.shutdown()
     result["after shutdown"] = count()
