@@ -84,7 +84,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("edge", s.boolean, False),
     Setting("baggage_hosts", s.words, ()),
     Setting("customer_salt", s.text, "", secret=True),
-    Setting("logs", s.boolean, False, otel=("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED",), otel_convert=s.strict_boolean),
+    Setting("logs", s.logs, "logging", otel=("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED",), otel_convert=s.logs_otel),
 )
 
 
@@ -197,7 +197,7 @@ class Config(_Frozen):
     edge: bool
     baggage_hosts: tuple[str, ...]
     customer_salt: str
-    logs: bool
+    logs: str  # off, logging, all or otlp
     sources: dict[str, str]  # field, or "otlp.<field>": who decided
     warnings: tuple[str, ...]
     project_dir: str | None

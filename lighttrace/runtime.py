@@ -5,6 +5,7 @@ Here alone the pieces meet: configuration, ownership, the pipeline, the queue, t
 
 import atexit
 import os
+import time
 from typing import Any
 
 from lighttrace import guard
@@ -72,6 +73,7 @@ class Runtime:
         from lighttrace.instrument.imports import when_imported
         from lighttrace.instrument.registry import registry
         from lighttrace.integrations import TRIGGERS
+        from lighttrace.logs import wiring
         from lighttrace.propagation import composite
 
         config = self.config
@@ -83,11 +85,14 @@ class Runtime:
         contrib.start()
         egress.start()
         registry.enable(TRIGGERS, config.integrations_disabled)
+        wiring.start(config, lambda: self.pipeline.resource)
 
     def in_child(self) -> None:
         """A forked child is another instance of the service."""
         from lighttrace.instrument.otel import with_program_resource
+        from lighttrace.logs import wiring
 
+        wiring.in_child()
         self.pipeline.set_resource(with_program_resource(self._resource(self.team)))
 
     def _stop(self, timeout: float | None) -> bool:
@@ -143,7 +148,14 @@ def active() -> Runtime | None:
 
 def flush(timeout: float = 5.0) -> bool:
     """See `lighttrace.flush`."""
-    return _active.provider.force_flush(int(timeout * 1000)) if _active is not None else True
+    if _active is None:
+        return True
+    from lighttrace.logs import wiring
+
+    deadline = time.monotonic() + timeout
+    wait = wiring.flush()
+    done = _active.provider.force_flush(int(timeout * 1000))
+    return wait(max(0.0, deadline - time.monotonic())) and done
 
 
 def shutdown(timeout: float | None = None) -> None:
@@ -156,7 +168,10 @@ def shutdown(timeout: float | None = None) -> None:
         from lighttrace.instrument import contrib, egress, otel
         from lighttrace.instrument.engine import state
         from lighttrace.instrument.registry import registry
+        from lighttrace.logs import wiring
 
+        deadline = time.monotonic() + (runtime.config.exit_timeout_s if timeout is None else timeout)
+        wait = wiring.stop()
         registry.disable()
         egress.stop()
         contrib.stop()
@@ -164,5 +179,6 @@ def shutdown(timeout: float | None = None) -> None:
         state.provider = None
         state.resolver = None
         runtime.provider.shutdown(timeout)
+        wait(max(0.1, deadline - time.monotonic()))
     except Exception as error:
         guard.site("runtime.shutdown").failed(error)

@@ -171,6 +171,25 @@ def timeout_milliseconds(value: Any) -> float:
     return milliseconds(value) or FOREVER_S
 
 
+def logs(value: Any) -> str:
+    """Which log records get our fields: those of `logging`, those of every library, or none; `otlp` also sends them.
+
+    >>> logs(True), logs("false"), logs("otlp")
+    ('all', 'off', 'otlp')
+    """
+    if str(value).strip().lower() in ("off", "logging", "all", "otlp"):
+        return str(value).strip().lower()
+    try:
+        return "all" if boolean(value) else "off"
+    except ValueError:
+        raise ValueError("true, false, logging or otlp") from None
+
+
+def logs_otel(value: Any) -> str:
+    """OpenTelemetry's handler on the root logger, which exports: `otlp`."""
+    return "otlp" if strict_boolean(value) else "logging"
+
+
 def one_of(*allowed: str) -> Converter:
     """A word out of a set."""
 
