@@ -11,6 +11,8 @@ from lighttrace.tracing.values import exportable
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", *NAMES}
 """What every record has; anything else on it came by `extra`."""
 
+_encode = json.JSONEncoder(default=exportable, allow_nan=False).encode
+
 
 class JsonFormatter(logging.Formatter):
     """Time, level, logger, message, `trace_id`, `span_id`, `service`, `team`, the exception, and what `extra` gave.
@@ -52,7 +54,7 @@ class JsonFormatter(logging.Formatter):
             if name not in _USUAL and name not in line:
                 line[str(name)] = value
         try:
-            return json.dumps(line, default=exportable, allow_nan=False)
+            return _encode(line)
         except Exception:  # NaN, a circle, keys that JSON has no form for
             return json.dumps({name: _plain(value) for name, value in line.items()})
 

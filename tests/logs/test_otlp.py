@@ -269,3 +269,40 @@ def test_variables_of_opentelemetry_for_logs_go_first(receiver, monkeypatch):
         other.wait_for(1)
         assert "x-traces" not in other.headers[0]
     assert not receiver.records
+
+
+@pytest.mark.slow
+def test_grpc_is_spoken_where_it_is_configured():
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
+
+    got = []
+
+    class Service(logs_service_pb2_grpc.LogsServiceServicer):
+        def Export(self, request, context):
+            got.append((request, dict(context.invocation_metadata())))
+            return logs_service_pb2.ExportLogsServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    logs_service_pb2_grpc.add_LogsServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        lighttrace.init(
+            service="checkout",
+            team="payments",
+            endpoint=f"http://127.0.0.1:{port}",
+            protocol="grpc",
+            logs="otlp",
+            headers="x-key=1",
+        )
+        logging.getLogger("shop").warning("hello")
+        assert lighttrace.flush(10)
+        (request, metadata) = got[0]
+    finally:
+        lighttrace.shutdown()
+        server.stop(0).wait()
+    assert request.resource_logs[0].scope_logs[0].log_records[0].body.string_value == "hello"
+    assert metadata["x-key"] == "1"
