@@ -6,10 +6,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from lighttrace.logs.fields import NAMES, fill
+from lighttrace.logs.records import USUAL, message_of
 from lighttrace.tracing.values import exportable
-
-_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", *NAMES}
-"""What every record has; anything else on it came by `extra`."""
 
 _encode = json.JSONEncoder(default=exportable, allow_nan=False).encode
 
@@ -28,10 +26,6 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        try:
-            message = record.getMessage()
-        except Exception:  # `log.info("%d", "x")`: logging would print a stack trace and lose the line
-            message = f"{exportable(record.msg)} {exportable(record.args)}"
         values = vars(record)
         known: dict[str, Any] = {name: values[name] for name in NAMES if name in values}
         if len(known) < len(NAMES):
@@ -40,7 +34,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="microseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": message,
+            "message": message_of(record),
         }
         for name in NAMES:
             line[name] = known[name]
@@ -51,7 +45,7 @@ class JsonFormatter(logging.Formatter):
         if record.stack_info:
             line["stack"] = self.formatStack(record.stack_info)
         for name, value in values.items():
-            if name not in _USUAL and name not in line:
+            if name not in USUAL and name not in line:
                 line[str(name)] = value
         try:
             return _encode(line)

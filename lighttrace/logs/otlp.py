@@ -15,13 +15,12 @@ from typing import Any
 from opentelemetry.context.context import Context
 
 from lighttrace import guard, semconv
-from lighttrace.logs.fields import NAMES
+from lighttrace.logs.records import USUAL, message_of
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import SUPPRESS_KEY, current, detach, with_value
 from lighttrace.tracing.values import exportable
 
 _site = guard.site("logs.otlp")
-_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", *NAMES}
 _OWN = ("lighttrace", "opentelemetry")
 _SEVERITY = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _PREFIX = "OTEL_EXPORTER_OTLP_LOGS_"
@@ -187,7 +186,7 @@ def _said(record: logging.LogRecord) -> dict[str, Any]:
 
     attributes: dict[str, Any] = {}
     for name, value in vars(record).items():
-        if name not in _USUAL:
+        if name not in USUAL:
             made = exportable(value)
             attributes[str(name)] = made if type(made) in {str, bool, int, float} else str(made)
     team = vars(record).get(semconv.TEAM)
@@ -213,16 +212,9 @@ def _said(record: logging.LogRecord) -> dict[str, Any]:
         "observed_timestamp": time.time_ns(),
         "severity_text": _SEVERITY.get(record.levelname, record.levelname),
         "severity_number": SeverityNumber(severity),
-        "body": _message(record),
+        "body": message_of(record),
         "attributes": attributes,
     }
-
-
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except Exception:  # `log.info("%d", "x")`
-        return f"{exportable(record.msg)} {exportable(record.args)}"
 
 
 class OtlpHandler(logging.Handler):
