@@ -181,7 +181,7 @@ def test_foreign_members_go_first_and_ours_stay_behind_where_the_limits_are_reac
         assert outgoing(**big) == baggage.format(big)
         assert outgoing(user="alice") == f"user=alice,{CALLER}"
         assert outgoing(internal=False, user="alice") == "user=alice"
-        assert outgoing(internal=False) == ""
+        assert outgoing(internal=False) is None
 
 
 def test_ours_have_512_bytes_at_most():
