@@ -54,8 +54,10 @@ state = State()
 
 def configure(config: Any, provider: Any, resolver: Any) -> None:
     """Fill `state` with what a `lighttrace.config.Config` says; the provider comes last, because it switches everything on."""
+    from lighttrace.instrument import hosts
     from lighttrace.instrument.http_server import compile_exclude
 
+    hosts.forget()
     state.service = config.service
     state.resolver = resolver
     state.caller.clear()

@@ -31,6 +31,12 @@ _hosts: Bounded = Bounded(4096)
 _by_authority: Bounded = Bounded(4096)
 
 
+def forget() -> None:
+    """Resolve every host anew: the configuration, and with it who is one of us, may be another."""
+    _hosts.clear()
+    _by_authority.clear()
+
+
 def host_of(url: str) -> Host:
     """The host that a URL names; resolved once per scheme and authority."""
     scheme, _, rest = url.partition("://")

@@ -200,3 +200,17 @@ def test_many_customers_do_not_fill_the_memory():
             outgoing(**{semconv.CUSTOMER: str(number)})
         assert len(state.caller) <= 1001
         assert outgoing(**{semconv.CUSTOMER: ["no hash"]}) == f"{CALLER},{semconv.CUSTOMER}=[%27no%20hash%27]".replace("%27", "'")
+
+
+def test_another_configuration_decides_anew_who_is_one_of_us():
+    def sent(**more):
+        lighttrace.init(service="checkout", team="payments", exporter="none", **more)
+        try:
+            with Peer() as peer:
+                requests.get("http://orders.example.com/", proxies={"http": peer.url}, timeout=5)
+            return peer.take()[0].header("baggage")
+        finally:
+            lighttrace.shutdown()
+
+    assert sent(baggage_hosts="*.example.com") == CALLER
+    assert sent() is None

@@ -4,6 +4,7 @@ import pytest
 
 from lighttrace.instrument import hosts
 from lighttrace.instrument.engine import state
+from lighttrace.testing import capture
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,15 @@ def test_configuration_names_more_hosts_of_ours(monkeypatch):
     monkeypatch.setattr(state, "baggage_hosts", ("*.Example.com",))
     assert hosts.is_internal("orders.example.com")
     assert not hosts.is_internal("example.org")
+
+
+def test_another_configuration_resolves_hosts_anew():
+    def internal(**options):
+        with capture(resolver=None, patch=False, **options):
+            return hosts.host_of("https://orders.example.com/").internal, hosts.host("orders.example.com", 443).internal
+
+    assert internal(baggage_hosts="*.example.com") == (True, True)
+    assert internal() == (False, False)
 
 
 def test_peers_come_from_the_table_and_are_asked_for_once(monkeypatch):
