@@ -5,6 +5,7 @@ Here alone the pieces meet: configuration, ownership, the pipeline, the queue, t
 
 import atexit
 import os
+import sys
 import time
 from typing import Any
 
@@ -69,7 +70,7 @@ class Runtime:
 
     def start(self) -> None:
         """Become the program's tracer provider, set the engine's state and patch."""
-        from lighttrace.instrument import contrib, egress, engine, otel, propagate
+        from lighttrace.instrument import contrib, engine, otel, propagate
         from lighttrace.instrument.imports import when_imported
         from lighttrace.instrument.registry import registry
         from lighttrace.integrations import TRIGGERS
@@ -83,7 +84,8 @@ class Runtime:
         engine.configure(config, self.provider, self.resolver)
         otel.start(self.provider, config)
         contrib.start()
-        egress.start()
+        for module in _WRITERS_OF_BAGGAGE:
+            when_imported(module, _watch_baggage)
         registry.enable(TRIGGERS, config.integrations_disabled)
         wiring.start(config, lambda: self.pipeline.resource)
 
@@ -97,6 +99,16 @@ class Runtime:
 
     def _stop(self, timeout: float | None) -> bool:
         return self.queue.shutdown(self.config.exit_timeout_s if timeout is None else timeout)
+
+
+_WRITERS_OF_BAGGAGE = ("opentelemetry.propagate", "opentelemetry.baggage.propagation")
+
+
+def _watch_baggage(module: Any) -> None:
+    """The program may write headers by itself from now on; what of ours leaves in them is `egress`'s affair."""
+    from lighttrace.instrument import egress
+
+    egress.start()
 
 
 def _uuid() -> str:
@@ -165,7 +177,7 @@ def shutdown(timeout: float | None = None) -> None:
     if runtime is None:
         return
     try:
-        from lighttrace.instrument import contrib, egress, otel
+        from lighttrace.instrument import contrib, imports, otel
         from lighttrace.instrument.engine import state
         from lighttrace.instrument.registry import registry
         from lighttrace.logs import wiring
@@ -173,7 +185,11 @@ def shutdown(timeout: float | None = None) -> None:
         deadline = time.monotonic() + (runtime.config.exit_timeout_s if timeout is None else timeout)
         wait = wiring.stop()
         registry.disable()
-        egress.stop()
+        for module in _WRITERS_OF_BAGGAGE:
+            imports.forget(module, _watch_baggage)
+        egress = sys.modules.get("lighttrace.instrument.egress")
+        if egress is not None:
+            egress.stop()
         contrib.stop()
         otel.stop()
         state.provider = None

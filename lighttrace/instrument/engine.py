@@ -4,6 +4,7 @@ One mutable object, filled by `lighttrace.runtime` when tracing starts and read 
 patches. Patches made before a change see the change, because they hold `state`, never a copy of what is in it.
 """
 
+import sys
 from typing import Any
 
 from lighttrace.tracing.tracer import Tracer
@@ -54,10 +55,11 @@ state = State()
 
 def configure(config: Any, provider: Any, resolver: Any) -> None:
     """Fill `state` with what a `lighttrace.config.Config` says; the provider comes last, because it switches everything on."""
-    from lighttrace.instrument import hosts
     from lighttrace.instrument.http_server import compile_exclude
 
-    hosts.forget()
+    hosts = sys.modules.get("lighttrace.instrument.hosts")  # with the first library that calls others
+    if hosts is not None:
+        hosts.forget()
     state.service = config.service
     state.resolver = resolver
     state.caller.clear()

@@ -1,5 +1,10 @@
 """What of our baggage leaves and is believed, whoever writes and reads the headers: our engine, contrib, or the program by hand."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import requests
 from opentelemetry import baggage as otel
@@ -214,3 +219,30 @@ def test_another_configuration_decides_anew_who_is_one_of_us():
 
     assert sent(baggage_hosts="*.example.com") == CALLER
     assert sent() is None
+
+
+@pytest.mark.parametrize("order", ["import first", "init first"])
+def test_program_that_writes_headers_itself_is_watched_whatever_comes_first(order):
+    imports = "from opentelemetry.propagate import inject; from opentelemetry.baggage.propagation import W3CBaggagePropagator\n"
+    init = "import lighttrace; lighttrace.init(service='a', exporter='none')\n"
+    code = """
+with lighttrace.transaction("pay"), lighttrace.span("work"):
+    carrier = {}
+    inject(carrier)
+    assert list(carrier) == ["traceparent"], carrier
+    carrier = {}
+    W3CBaggagePropagator().inject(carrier)
+    assert not carrier, carrier
+lighttrace.shutdown()
+import opentelemetry.propagate
+assert not hasattr(opentelemetry.propagate.inject, "__wrapped__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", (imports + init if order == "import first" else init + imports) + code],
+        env={**os.environ, "PYTHONPATH": str(Path(lighttrace.__file__).resolve().parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
