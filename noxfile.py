@@ -115,3 +115,13 @@ def docs(session: nox.Session) -> None:
     install(session, "test")
     session.chdir(session.create_tmp())
     session.run("python", str(ROOT / "tools" / "check_docs.py"))
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzzing guided by coverage: a minute for each target, or as many seconds as are given after `--`."""
+    install(session, "test")
+    session.install("atheris>=2.3")
+    targets = session.run("python", "-c", "from tests.fuzz.targets import TARGETS; print(*TARGETS)", silent=True) or ""
+    for target in targets.split():
+        session.run("python", str(ROOT / "tests" / "fuzz" / "run_atheris.py"), target, *(session.posargs or ["60"]))
