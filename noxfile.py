@@ -125,3 +125,17 @@ def fuzz(session: nox.Session) -> None:
     targets = session.run("python", "-c", "from tests.fuzz.targets import TARGETS; print(*TARGETS)", silent=True) or ""
     for target in targets.split():
         session.run("python", str(ROOT / "tests" / "fuzz" / "run_atheris.py"), target, *(session.posargs or ["60"]))
+
+
+def faults(session: nox.Session) -> None:
+    """The fault matrix, and whether docs/reliability.md says what it saw; `nox -s faults -- --write` writes the page."""
+    install(session, "test")
+    report = Path(session.create_tmp()) / "faults.jsonl"
+    report.unlink(missing_ok=True)
+    write = "--write" in session.posargs
+    session.chdir(session.create_tmp())
+    session.run(
+        *("pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), str(ROOT / "tests" / "faults")),
+        env={"REQUIRE_INSTALLED_WHEEL": "1", "PYTHONPATH": None, "FAULTS_REPORT": str(report.resolve())},
+    )
+    session.run("python", str(ROOT / "tools" / "document_faults.py"), str(report.resolve()), *([] if write else ["--check"]))

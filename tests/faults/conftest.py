@@ -1,0 +1,54 @@
+"""What the fault matrix shares: a backend that can be told to fail, and the report that `docs/reliability.md` is made from."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.faults.backend import Backend
+from tests.faults.certificates import Certificates, make
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    """A backend in threads of its own, that takes everything until it is told otherwise."""
+    with Backend() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of all kinds, made once."""
+    return make(tmp_path_factory.mktemp("certificates"))
+
+
+Record = Callable[[int, str, str, str], None]
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """`record(row, tried, lighttrace, opentelemetry)`: a line of docs/reliability.md, in the words of a reader.
+
+    `row` is the number of the fault; then what was tried, and what was seen of LightTrace and of opentelemetry's SDK in the
+    same scenario (empty where it was not run). Figures may differ from run to run, words may not. To be called after the
+    assertions. Written to the file that FAULTS_REPORT names, if it names one.
+    """
+
+    def write(row: int, tried: str, lighttrace: str, opentelemetry: str) -> None:
+        path = os.environ.get("FAULTS_REPORT")
+        if path:
+            line = {
+                "row": row,
+                "tried": tried,
+                "lighttrace": lighttrace,
+                "opentelemetry": opentelemetry,
+                "test": request.node.name,
+            }
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(descriptor, json.dumps(line).encode() + b"\n")  # one write: xdist's workers share the file
+            finally:
+                os.close(descriptor)
+
+    return write
