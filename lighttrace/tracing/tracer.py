@@ -64,7 +64,7 @@ class Tracer(ApiTracer):
         self.scope_attributes = dict(attributes) if attributes else None
         self.encoded: Any = None  # the encoder's note of this scope
         # Whether a client span of this scope stands for everything below it: a driver under an ORM makes no second span.
-        self.covers = name.startswith("opentelemetry.instrumentation.")
+        self.covers = isinstance(name, str) and name.startswith("opentelemetry.instrumentation.")
         self._sdk_scope: Any = None
         self._only_recording: Tracer | None = None
 
