@@ -20,7 +20,9 @@ class ConsoleExporter:
         self._stream = stream
         self._waiting: dict[Any, list[Span]] = {}
 
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> list[list["Span"]]:
+    def prepare(
+        self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None
+    ) -> list[list["Span"]]:
         """Group the spans by trace, and take those whose local root is among them."""
         whole: list[list[Span]] = []
         for span in batch:

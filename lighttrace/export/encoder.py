@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard, semconv
+from lighttrace.tracing.values import exportable
 
 if TYPE_CHECKING:
     from lighttrace.tracing.owner import Owner
@@ -344,8 +345,9 @@ def encode_spans(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None
     resources: dict[int, tuple[Any, list[bytes]]] = {}
     for tracer, group in groups.items():
         resource = tracer.pipeline.resource
-        if tracer.schema_url:
-            group.append(_sized(b"\x1a", _text(tracer.schema_url)))
+        schema = scope_of(tracer)[3]
+        if schema:
+            group.append(_sized(b"\x1a", _text(schema)))
         entry = resources.setdefault(id(resource), (resource, []))
         entry[1].append(_sized(b"\x12", b"".join(group)))
     return b"".join([_sized(b"\x0a", _resource(resource, extra) + b"".join(scopes)) for resource, scopes in resources.values()])
@@ -359,21 +361,35 @@ def leave_out(span: "Span", error: Exception, broken: "list[Span] | None") -> No
         broken.append(span)
 
 
+def scope_of(tracer: Any) -> tuple[str, str, dict[str, Any], str]:
+    """Name, version, attributes and schema of a scope, made exportable: a program may have given anything for them."""
+    attributes = tracer.scope_attributes
+    try:
+        kept = {_as_text(key): exportable(value) for key, value in (attributes or {}).items() if value is not None}
+    except Exception as error:  # no mapping
+        guard.site("export.encoder").failed(error)
+        kept = {}
+    return _as_text(tracer.scope_name), _as_text(tracer.scope_version), kept, _as_text(tracer.schema_url)
+
+
+def _as_text(value: Any) -> str:
+    return value if type(value) is str else "" if value is None else str(exportable(value))
+
+
 def _scope(tracer: Any) -> bytes:
     encoded: bytes | None = tracer.encoded
     if encoded is None:
-        body = [_sized(b"\x0a", _text(tracer.scope_name))] if tracer.scope_name else []
-        if tracer.scope_version:
-            body.append(_sized(b"\x12", _text(tracer.scope_version)))
-        for key, value in (tracer.scope_attributes or {}).items():
+        name, version, attributes, _ = scope_of(tracer)
+        body = [_sized(b"\x0a", _text(name))] if name else []
+        if version:
+            body.append(_sized(b"\x12", _text(version)))
+        for key, value in attributes.items():
             body.append(key_value(b"\x1a", key, value))
         encoded = tracer.encoded = _sized(b"\x0a", b"".join(body))
     return encoded
 
 
 def _resource(resource: Mapping[str, Any], extra: Mapping[str, Any] | None) -> bytes:
-    from lighttrace.tracing.values import exportable
-
     merged = {**resource, **extra} if extra else resource
     items: Sequence[tuple[str, Any]] = [(key, exportable(value)) for key, value in merged.items()]
     return _sized(b"\x0a", b"".join([key_value(b"\x0a", key, value) for key, value in items if value is not None]))

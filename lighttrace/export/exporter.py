@@ -7,15 +7,26 @@ if TYPE_CHECKING:
 
 
 class Outcome:
-    """What became of one try: `sent` spans arrived; else `retry_after` says whether and when to try again."""
+    """What became of one try. With an empty `reason` the spans arrived; else `retry` says whether another try may help."""
 
-    __slots__ = ("reason", "rejected", "retry", "retry_after")
+    __slots__ = ("reason", "rejected", "repeats", "retry", "retry_after", "unanswered")
 
-    def __init__(self, reason: str = "", *, retry: bool = False, retry_after: float | None = None, rejected: int = 0) -> None:
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        retry: bool = False,
+        retry_after: float | None = None,
+        rejected: int = 0,
+        unanswered: bool = False,
+        repeats: int = 0,
+    ) -> None:
         self.reason = reason  # empty: it arrived
         self.retry = retry
         self.retry_after = retry_after  # seconds that the backend asked for
         self.rejected = rejected  # spans that the backend took and refused
+        self.unanswered = unanswered  # all was sent, and what the backend said to it is not known: it may have the spans
+        self.repeats = repeats  # how many times, within this try, all was sent again after an answer was lost
 
 
 ARRIVED = Outcome()
@@ -24,8 +35,8 @@ ARRIVED = Outcome()
 class Exporter(Protocol):
     """What the worker sends through. Called by one thread at a time, never by the program's."""
 
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> Any:
-        """Encode a batch; what it gives is passed to `send`, once per try."""
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None) -> Any:
+        """Encode a batch; what it gives is passed to `send`, once per try. Spans that cannot be are left out, and go to `broken`."""
 
     def send(self, payload: Any, timeout: float) -> Outcome:
         """One try, within `timeout` seconds."""

@@ -21,9 +21,9 @@ class FileExporter:
         self._torn = False
         self._pid = os.getpid()
 
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> bytes:
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None) -> bytes:
         """Encode a batch as one line."""
-        return encode_json(batch, extra).encode() + b"\n"
+        return encode_json(batch, extra, broken).encode() + b"\n"
 
     def send(self, payload: bytes, timeout: float) -> Outcome:
         """Append the line."""

@@ -26,7 +26,7 @@ class ForeignExporter:
     def __init__(self, exporter: Any) -> None:
         self.exporter = exporter
 
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> "list[Span]":
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None) -> "list[Span]":
         """As they are."""
         return batch
 

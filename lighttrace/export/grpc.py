@@ -26,6 +26,9 @@ _RETRYABLE = frozenset(
     }
 )
 
+_UNANSWERED = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE})
+"""What may also mean that the backend took the spans and its answer was lost."""
+
 
 class GrpcExporter:
     """Sends batches to one endpoint. The channel is made with the first batch, so after a fork it is the child's own."""
@@ -41,9 +44,9 @@ class GrpcExporter:
         self._channel: Any = None
         self._export: Any = None
 
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> bytes:
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None) -> bytes:
         """Encode a batch."""
-        return encode_spans(batch, extra)
+        return encode_spans(batch, extra, broken)
 
     def send(self, payload: bytes, timeout: float) -> Outcome:
         """Call the backend's Export once."""
@@ -58,7 +61,7 @@ class GrpcExporter:
             after = _retry_after(error)
             # The specification: exhausted resources are worth another try only where the backend says when.
             retry = code in _RETRYABLE and (code is not grpc.StatusCode.RESOURCE_EXHAUSTED or after is not None)
-            return Outcome(reason, retry=retry, retry_after=after)
+            return Outcome(reason, retry=retry, retry_after=after, unanswered=code in _UNANSWERED and not _not_sent(error))
         return self._read(answer)
 
     def _connect(self) -> Any:
@@ -97,6 +100,12 @@ class GrpcExporter:
             channel.close()
 
 
+def _not_sent(error: Any) -> bool:
+    """Whether gRPC says that there was nobody to send to, or that the backend itself refused."""
+    details = str(error.details() or "")
+    return "failed to connect" in details or "DNS" in details or bool(error.trailing_metadata())
+
+
 def _content(path: str | None) -> bytes | None:
     if path is None:
         return None
@@ -115,7 +124,7 @@ def _retry_after(error: Any) -> float | None:
                 for detail in Status.FromString(value).details:
                     info = RetryInfo()
                     if detail.Is(RetryInfo.DESCRIPTOR) and detail.Unpack(info):
-                        return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+                        return min(float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9), 3600.0)
             except Exception:
                 return None
     return None

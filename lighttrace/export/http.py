@@ -16,8 +16,8 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 from lighttrace import guard
 from lighttrace._version import __version__
 from lighttrace.export.encoder import encode_spans
-from lighttrace.export.exporter import ARRIVED, Outcome
-from lighttrace.export.wire import Answer, BadAnswer, HungUp, exchange
+from lighttrace.export.exporter import Outcome
+from lighttrace.export.wire import Answer, BadAnswer, HungUp, gone, receive, send, talk
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
 
 _RETRYABLE = frozenset({429, 502, 503, 504})
+_UNANSWERED = frozenset({502, 504})
+"""What a gateway says of a backend behind it that did not answer, and may have taken the spans."""
+_LONGEST_PAUSE = 3600.0  # seconds: whoever asks to be left alone for longer has a wrong clock
+_IDLE = 1.0  # seconds after which a kept connection is looked at before it is used: backends close what says nothing
 _GZIP_LEVEL = 1  # attributes compress well at any level, and the worker shares the program's processor
 
 
@@ -56,67 +60,81 @@ class HttpExporter:
         self._proxied = False
         self._proxy_headers: dict[str, str] = {}
         self._head = b""  # of every request on that connection, up to the length of its body
+        self._used = 0.0  # when the connection last brought an answer
         self._pid = os.getpid()
 
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> bytes:
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None) -> bytes:
         """Encode a batch as the protocol in use wants it."""
         if self._json:
             from lighttrace.export.json_encoder import encode_json
 
-            body = encode_json(batch, extra).encode()
+            body = encode_json(batch, extra, broken).encode()
         else:
-            body = encode_spans(batch, extra)
+            body = encode_spans(batch, extra, broken)
         return gzip.compress(body, _GZIP_LEVEL, mtime=0) if self.settings.compression == "gzip" else body
 
     def send(self, payload: bytes, timeout: float) -> Outcome:
         """Post one batch. Never raises for what a backend or a network can do."""
-        timeout = min(timeout, self.settings.timeout_s or timeout)
+        deadline = time.monotonic() + min(timeout, self.settings.timeout_s or timeout)
+        kept = self._connection
+        if kept is not None and time.monotonic() - self._used > _IDLE and gone(kept.sock):
+            self.close()
         fresh = self._connection is None
-        outcome = self._post(payload, timeout)
-        if outcome is None and not fresh:
-            # A kept connection that the backend has closed meanwhile: nothing was sent, so try once with a new one.
-            outcome = self._post(payload, timeout)
-        return outcome or Outcome(f"connection: {self._where()} hung up", retry=True)
+        outcome = self._post(payload, deadline)
+        if outcome.hung_up and not fresh:
+            # The backend closed a kept connection in this very moment. Whether it had read what was sent, it alone knows.
+            repeats = int(outcome.unanswered)
+            outcome = self._post(payload, deadline)
+            if repeats:
+                outcome.repeats = repeats
+        return outcome
 
-    def _post(self, payload: bytes, timeout: float) -> Outcome | None:
+    def _post(self, payload: bytes, deadline: float) -> "_Posted":
         begun = time.monotonic()
+        sent = False
         try:
-            connection = self._connect(timeout)
-            timeout = max(0.01, timeout - (time.monotonic() - begun))
-            answer = exchange(connection.sock, self._head + b"Content-Length: %d\r\n\r\n" % len(payload), payload, timeout)
+            connection = self._connect(max(0.01, deadline - begun))
+            head = self._head + b"Content-Length: %d\r\n\r\n" % len(payload)
+            source = talk(connection.sock, max(deadline, time.monotonic() + 0.01))
+            send(source, head, payload)
+            sent = True
+            answer = receive(source)
+            self._used = time.monotonic()
             if not answer.keep:
                 self.close()
         except HungUp:
             self.close()
-            return None
+            return _Posted(f"connection: {self._where()} hung up", retry=True, unanswered=sent, hung_up=True)
         except TimeoutError:
             self.close()
-            return Outcome(f"timeout: {self._where()} did not answer within {time.monotonic() - begun:.1f} s", retry=True)
+            took = time.monotonic() - begun
+            return _Posted(f"timeout: {self._where()} did not answer within {took:.1f} s", retry=True, unanswered=sent)
         except ssl.SSLError as error:
             self.close()
-            return Outcome(f"tls: {self._where()}: {error.reason or error}; see OTEL_EXPORTER_OTLP_CERTIFICATE", retry=False)
+            return _Posted(f"tls: {self._where()}: {error.reason or error}; see OTEL_EXPORTER_OTLP_CERTIFICATE", unanswered=sent)
         except _BadFile as error:
             self.close()
-            return Outcome(f"tls: {error}")
+            return _Posted(f"tls: {error}")
         except (OSError, http.client.HTTPException, BadAnswer) as error:
             self.close()
-            return Outcome(f"connection: {self._where()}: {error or type(error).__name__}", retry=True)
+            return _Posted(f"connection: {self._where()}: {error or type(error).__name__}", retry=True, unanswered=sent)
         return self._read(answer)
 
-    def _read(self, answer: Answer) -> Outcome:
+    def _read(self, answer: Answer) -> "_Posted":
         status, body = answer.status, answer.body
         if 200 <= status < 300:
             if answer.headers.get("content-type", "").startswith("text/html"):
-                return Outcome(f"not_otlp: {self._where()}{self._path} answers with a web page; see OTEL_EXPORTER_OTLP_ENDPOINT")
-            return self._read_partial(body) if body and body != b"{}" else ARRIVED
+                return _Posted(f"not_otlp: {self._where()}{self._path} answers with a web page; see OTEL_EXPORTER_OTLP_ENDPOINT")
+            return self._read_partial(body) if body and body != b"{}" else _Posted()
         if 300 <= status < 400:
             where = answer.headers.get("location") or "elsewhere"
-            return Outcome(f"redirected: {self._where()} answers {status} to {where}; put that into OTEL_EXPORTER_OTLP_ENDPOINT")
+            return _Posted(f"redirected: {self._where()} answers {status} to {where}; put that into OTEL_EXPORTER_OTLP_ENDPOINT")
         said = body[:200].decode("utf-8", "replace").strip()
         reason = f"status_{status}: {self._where()} answers {status} {answer.reason}{': ' + said if said.isprintable() and said else ''}"
-        return Outcome(reason, retry=status in _RETRYABLE, retry_after=_retry_after(answer.headers.get("retry-after")))
+        after = _retry_after(answer.headers.get("retry-after"))
+        return _Posted(reason, retry=status in _RETRYABLE, retry_after=after, unanswered=status in _UNANSWERED)
 
-    def _read_partial(self, body: bytes) -> Outcome:
+    def _read_partial(self, body: bytes) -> "_Posted":
         """The backend took the batch; it may have refused some of it."""
         try:
             from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -131,10 +149,10 @@ class HttpExporter:
                 rejected, message = success.rejected_spans, success.error_message
         except Exception:
             guard.count("export.unreadable_answer")
-            return ARRIVED
+            return _Posted()
         if rejected or message:
             guard.log("export.partial", f"the backend refused {rejected} spans: {message[:200]}")
-        return Outcome(rejected=max(0, rejected))
+        return _Posted(rejected=max(0, rejected))
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
         if self._pid != os.getpid():  # a connection made before a fork is the parent's
@@ -200,6 +218,16 @@ class HttpExporter:
             connection.close()
 
 
+class _Posted(Outcome):
+    """What became of one request."""
+
+    __slots__ = ("hung_up",)
+
+    def __init__(self, reason: str = "", *, hung_up: bool = False, **more: Any) -> None:
+        super().__init__(reason, **more)
+        self.hung_up = hung_up  # before a word of an answer
+
+
 class _BadFile(Exception):
     """A file of certificates that cannot be read."""
 
@@ -225,10 +253,10 @@ def _retry_after(value: str | None) -> float | None:
     if not value:
         return None
     if value.strip().isdigit():
-        return min(float(value), 3600.0)
+        return min(float(value), _LONGEST_PAUSE)
     try:
         from email.utils import parsedate_to_datetime
 
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        return min(max(0.0, parsedate_to_datetime(value).timestamp() - time.time()), _LONGEST_PAUSE)
     except (TypeError, ValueError):
         return None

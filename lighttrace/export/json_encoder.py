@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lighttrace.export.encoder import attributes_of, leave_out, nanoseconds
+from lighttrace.export.encoder import attributes_of, leave_out, nanoseconds, scope_of
 from lighttrace.tracing.values import exportable
 
 if TYPE_CHECKING:
@@ -30,14 +30,15 @@ def encode_json(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None,
         if entry is None:
             merged = {key: exportable(value) for key, value in {**resource, **(extra or {})}.items()}
             entry = resources[id(resource)] = {"resource": {"attributes": _pairs(merged)}, "scopeSpans": []}
-        scope: dict[str, Any] = {"name": tracer.scope_name}
-        if tracer.scope_version:
-            scope["version"] = tracer.scope_version
-        if tracer.scope_attributes:
-            scope["attributes"] = _pairs(tracer.scope_attributes)
+        name, version, attributes, schema = scope_of(tracer)
+        scope: dict[str, Any] = {"name": name}
+        if version:
+            scope["version"] = version
+        if attributes:
+            scope["attributes"] = _pairs(attributes)
         group = {"scope": scope, "spans": spans}
-        if tracer.schema_url:
-            group["schemaUrl"] = tracer.schema_url
+        if schema:
+            group["schemaUrl"] = schema
         entry["scopeSpans"].append(group)
     text = json.dumps({"resourceSpans": list(resources.values())}, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8", "replace").decode()  # a lone surrogate is no UTF-8

@@ -14,7 +14,7 @@ class MemoryExporter:
     def __init__(self) -> None:
         self.spans: list[Span] = []
 
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> "list[Span]":
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None) -> "list[Span]":
         return batch
 
     def send(self, payload: "list[Span]", timeout: float) -> Outcome:

@@ -1,7 +1,8 @@
 """The queue between the program and the backend, and the worker that empties it.
 
 The program's side is `put`: an append and a comparison, no lock, no system call. Everything else happens on the
-worker's thread, which starts with the first span that ends, or while the worker is behind.
+worker's thread, which starts with the first span that ends, or while the worker is behind. Only where the queue is full
+does the program's side wait, and only for another thread that is making room in it: never for the network.
 
 Books are kept: every span that was put is exported, dropped for a stated reason, or still here (`stats`).
 """
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard, semconv
 from lighttrace.export.exporter import Exporter, Outcome
-from lighttrace.export.shedding import choose, weigh
+from lighttrace.export.sending import Sender
+from lighttrace.export.shedding import Sieve, weigh
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
@@ -24,8 +26,9 @@ _USUAL_BATCH = 512
 _WAKE_AFTER = 4  # batches
 _STEP = 64  # while the worker is behind, the queue is weighed every so many spans
 _SHED = 8  # one part in so many is let go at once when the queue is full
-_BACKOFF = (0.25, 5.0)  # seconds: the first pause between tries, and the longest
-_LAST_TRIES = 3  # for a batch on the way out: a program that ends waits for no backend to come up
+_CONTENDED_S = (
+    0.25  # how long the program's side waits for another thread that makes room: at exit it may have been stopped there
+)
 
 _parents: list[Any] = []
 """In a forked child: exporters of its parent. Nothing may close them here, not even the collection of garbage."""
@@ -59,9 +62,9 @@ class SpanQueue:
         self.exit_timeout = exit_timeout
         self.exported = 0
         self.dropped: dict[str, int] = {}
+        self.doubtful = 0  # of those dropped: the last answer was lost, so the backend may have them
         self._told = 0  # drops that have been told on a resource
         self._closed = False
-        self._down = False
         self._exporter: Exporter | None = None
         self._reset()
 
@@ -69,9 +72,12 @@ class SpanQueue:
         """Everything that a forked child must not share with its parent."""
         self.wake_at = 1
         self._pending: deque[Span] = deque()
-        self._in_flight = 0
-        self._weighed = 0  # bytes of the spans that were weighed
-        self._weighed_spans = 0
+        self._sieve = Sieve()  # what the queue was full of, and must not go yet
+        self._in_flight: list[Span] = []
+        self._held = 0  # spans that are being looked through to make room
+        self._weighed = 0  # about how many bytes the spans hold
+        self._weighed_spans = 0  # how many of those in `_pending` were weighed, from the left
+        self._weighings = 0
         self._behind = False
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
@@ -81,21 +87,19 @@ class SpanQueue:
         # a signal handler or a finalizer that ends a span while its own thread is in the middle of doing the same.
         self._wake = threading.Lock()
         self._wake.acquire()
-        self._hurry = threading.Event()  # shutting down: stop pausing between tries
         # Guards the books. Reentrant for the same reason; the program's side never waits for it.
         self._done = threading.Condition(threading.RLock())
-        self._flushing = 0
+        self._flushes: list[set[int]] = []  # of each flush: the spans that it waits for, by id()
         self._shed_untold = False
-        self._finished = 0  # spans that left, one way or the other
+        self._sender = Sender(self.export_timeout)
         self._exporter = None
-        self._deadline: float | None = None
 
     def in_child(self) -> None:
         """After a fork: the parent's spans are the parent's to send. Nothing is joined, closed, logged or started."""
         self.exported = 0
         self.dropped = {}
+        self.doubtful = 0
         self._told = 0
-        self._down = False
         if self._exporter is not None:
             _parents.append(self._exporter)
         self._reset()
@@ -120,25 +124,38 @@ class SpanQueue:
             if self._closed:
                 self._drop_all("after_shutdown")
                 return
-            waiting = len(self._pending)
             if self._thread is None:
                 self._start()
-            if waiting < self.wake_size:
-                self.wake_at = self.wake_size
-                return
+            full = len(self._pending) + self._held + len(self._sieve) >= self.size
+            if not self._done.acquire(timeout=_CONTENDED_S if full else 0):
+                return  # the next span comes here again
+            try:
+                if not self._held:  # else a finalizer ended a span in the middle of this
+                    self._make_room()
+            finally:
+                self._done.release()
+        except Exception as error:
+            guard.site("export.queue").failed(error)
+
+    def _make_room(self) -> None:
+        """Wake the worker if there is enough for it, and keep to the bounds. Under the lock."""
+        waiting = len(self._pending) + len(self._sieve)
+        if waiting >= self.wake_size:
             if self._wake.locked():
                 self._wake_up()
             if self._behind:
-                self._weigh(waiting)
+                self._weigh()
             if waiting >= self.size:
                 self._shed(waiting - self.size + max(1, self.size // _SHED), 0, "queue_full")
             elif self._weighed > self.most_bytes:
-                self._shed(0, self.most_bytes * (_SHED - 1) // _SHED, "queue_bytes")
-            self.wake_at = min(len(self._pending) + _STEP, self.size)
-            if len(self._pending) < self.wake_size:  # the worker caught up meanwhile, and said so before this
-                self.wake_at = self.wake_size
-        except Exception as error:
-            guard.site("export.queue").failed(error)
+                self._shed(0, self._weighed - self.most_bytes * (_SHED - 1) // _SHED, "queue_bytes")
+        self._set_wake()
+
+    def _set_wake(self) -> None:
+        """When `put` is to look up next. Under the lock."""
+        kept = len(self._sieve)
+        waiting = len(self._pending) + kept
+        self.wake_at = self.wake_size if waiting < self.wake_size else max(1, min(waiting + _STEP, self.size) - kept)
 
     def _wake_up(self) -> None:
         try:
@@ -146,46 +163,51 @@ class SpanQueue:
         except RuntimeError:  # somebody else did
             pass
 
-    def _weigh(self, waiting: int) -> None:
+    def _weigh(self) -> None:
+        """Weigh what is new: all of it where bytes are scarce, else some."""
+        pending = self._pending
+        waiting = len(pending)
         new = waiting - self._weighed_spans
         if new > 0:
-            pending = self._pending
-            try:
-                for index in range(-min(new, waiting, 4 * _STEP), 0):
-                    self._weighed += weigh(pending[index])
-            except IndexError:  # the worker took some meanwhile
-                pass
+            self._weighings += 1
+            step = 1 if self._weighed > self.most_bytes // 4 else 4
+            some = range(waiting - 1 - self._weighings % step, max(-1, waiting - 1 - min(new, 4 * _STEP)), -step)
+            if some:
+                self._weighed += sum([weigh(pending[index]) for index in some]) * new // len(some)
             self._weighed_spans = waiting
 
-    def _shed(self, wanted: int, most_bytes: int, reason: str) -> None:
-        """Let go of `wanted` spans, or of as many as hold more than `most_bytes`."""
-        if not self._done.acquire(blocking=False):
-            return  # another thread is at it, or the worker is taking some; the next span comes here again
+    def _shed(self, wanted: int, excess: int, reason: str) -> None:
+        """Let go of `wanted` spans, or of as many as hold `excess` bytes. Under the lock."""
+        pending = self._pending
+        before = len(pending) + len(self._sieve)
+        self._held = before
+        self.wake_at = max(1, wanted)  # who comes while they are looked through finds the queue as full as it was
+        gone: list[Span] = []
         try:
-            pending = self._pending
-            taken = self._pop(len(pending))
-            gone = choose(taken, wanted, most_bytes)
-            kept = [span for index, span in enumerate(taken) if index not in gone]
-            pending.extendleft(reversed(kept))
-            self._weighed = sum(map(weigh, kept)) if most_bytes else self._weighed * len(kept) // max(1, len(taken))
-            self._weighed_spans = len(kept)
+            self._sieve.shed(pending, wanted, excess, gone)
+        finally:
+            self._held = 0
+            light = self._weighed * len(gone) // max(1, before)
+            self._weighed = max(0, self._weighed - (sum(map(weigh, gone)) if excess else light))
+            self._weighed_spans = len(pending)
             if gone:
                 self._shed_untold = True  # the worker tells: writing a log line may take its time
                 self._count_drop(reason, len(gone))
-                self._finished += len(gone)
-                self._done.notify_all()
-        finally:
-            self._done.release()
+                self._leave(gone)
 
     def _pop(self, most: int) -> "list[Span]":
-        taken = []
+        """The next `most` spans, or as many as there are. Under the lock."""
+        taken = self._sieve.pop(most)
         pending = self._pending
         try:
-            for _ in range(most):
-                taken.append(pending.popleft())  # noqa: PERF401  # what was taken before an IndexError must be kept
+            while len(taken) < most:
+                taken.append(pending.popleft())
         except IndexError:
             pass
         return taken
+
+    def _waiting(self) -> int:
+        return len(self._pending) + len(self._sieve)
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
@@ -211,42 +233,53 @@ class SpanQueue:
         pid = self._pid
         due = time.monotonic() + self.delay
         with quiet():
-            while not self._closed or self._pending:
+            while not self._closed or self._waiting():
                 self._wake.acquire(timeout=max(0.0, due - time.monotonic()))
                 if pid != self._pid:
                     return
                 now = time.monotonic()
-                everything = now >= due or bool(self._flushing) or self._closed
+                everything = now >= due or bool(self._flushes) or self._closed
                 # What stays behind this time was put from now on, and goes when it has waited for `delay`.
                 due = now + self.delay
-                while self._pending and (everything or len(self._pending) >= self.batch_size):
+                while (waiting := self._waiting()) and (everything or waiting >= self.batch_size):
+                    if not self._may_send():
+                        break
                     self._export(self._take())
-                    everything = everything or bool(self._flushing) or self._closed
+                    everything = everything or bool(self._flushes) or self._closed
                     if self._out_of_time():
                         break
-                self.wake_at = self.wake_size
+                with self._done:
+                    self._set_wake()
                 if self._out_of_time():
                     break
             self.wake_at = 0
             self._close_exporter()
 
     def _out_of_time(self) -> bool:
-        return self._closed and self._deadline is not None and time.monotonic() >= self._deadline
+        deadline = self._sender.deadline
+        return self._closed and deadline is not None and time.monotonic() >= deadline
+
+    def _may_send(self) -> bool:
+        self._behind = True  # while the backend wants to be left alone, too
+        if self._sender.wait(self._tell_drops):
+            return True
+        self._drop_all("shutdown")
+        return False
 
     def _take(self) -> "list[Span]":
         with self._done:
-            batch = self._pop(self.batch_size)
-            self._in_flight = len(batch)
-            self._weighed = max(0, self._weighed - 600 * len(batch)) if self._pending else 0
-            self._weighed_spans = len(self._pending)
+            before = self._waiting()
+            batch = self._in_flight = self._pop(self.batch_size)
+            self._weighed = self._weighed * self._waiting() // max(1, before)
+            self._weighed_spans = min(self._weighed_spans, len(self._pending))
         return batch
 
     def _export(self, batch: "list[Span]") -> None:
         """Send one batch, trying again within one deadline; the spans are accounted for in any case."""
         if not batch:  # shed in the meantime
             return
-        reason = "error"
-        rejected = 0
+        outcome = Outcome("error")
+        broken: list[Span] = []
         self._behind = True
         try:
             exporter = self._exporter
@@ -254,78 +287,44 @@ class SpanQueue:
                 exporter = self._exporter = self._make_exporter()
             dropped = sum(self.dropped.values())
             extra = {semconv.DROPPED_SPANS: dropped} if dropped > self._told else None
-            payload = exporter.prepare(batch, extra)
-            outcome = self._try(exporter, payload)
-            reason, rejected = outcome.reason, outcome.rejected
-            if not reason and extra:
+            payload = exporter.prepare(batch, extra, broken)
+            outcome = self._sender.send(exporter, payload, len(batch) - len(broken), self._drops)
+            if not outcome.reason and extra:
                 self._told = dropped
         except (Exception, SystemExit) as error:  # somebody else's exporter must not end the worker
             guard.site("export.exporter").failed(error)
         finally:
             self._behind = False
-            self._settle(len(batch), reason, min(rejected, len(batch)))
+            self._settle(batch, outcome, len(broken))
             self._tell_drops()
 
-    def _try(self, exporter: Exporter, payload: Any) -> Outcome:
-        deadline = time.monotonic() + self.export_timeout
-        pause = _BACKOFF[0]
-        last_tries = 1 if self._down else _LAST_TRIES
-        while True:
-            outcome = exporter.send(payload, max(0.05, self._until(deadline) - time.monotonic()))
-            self._tell(outcome)
-            if not outcome.reason or not outcome.retry:
-                return outcome
-            hurried = self._hurry.is_set()
-            if hurried:
-                last_tries -= 1
-                if last_tries <= 0:
-                    return outcome
-            # Jitter, so that a hundred services do not come back at the same moment.
-            jitter = 0.5 + int.from_bytes(os.urandom(2), "big") / 65536
-            wait = outcome.retry_after if outcome.retry_after is not None else pause * jitter
-            pause = min(pause * 2, _BACKOFF[1])
-            again = time.monotonic() + wait
-            if again >= self._until(deadline):
-                return outcome
-            if hurried:
-                time.sleep(wait)
-            elif self._hurry.wait(wait):
-                pause = _BACKOFF[0]
-                if outcome.retry_after is not None:  # the program ends, and the backend has said when: then, or not at all
-                    if again >= self._until(deadline):
-                        return outcome
-                    time.sleep(max(0.0, again - time.monotonic()))
-
-    def _until(self, deadline: float) -> float:
-        return deadline if self._deadline is None else min(deadline, self._deadline)
-
-    def _settle(self, count: int, reason: str, rejected: int) -> None:
+    def _settle(self, batch: "list[Span]", outcome: Outcome, broken: int) -> None:
+        """Account for a batch that was sent, or could not be."""
         with self._done:
-            if not self._in_flight:  # given up by `shutdown` and counted there
+            if self._in_flight is not batch:  # given up by `shutdown` and counted there
                 return
-            if reason:
-                self._count_drop(reason, count)
+            self._in_flight = []
+            sent = len(batch) - broken
+            if outcome.reason and outcome.retry and self._sender.asked_to_wait():
+                # Back into the queue: the backend asked for more time than a batch has, and who goes is for the queue to say.
+                self._pending.extendleft(reversed(batch))
+                self._make_room()
+                return
+            if broken:
+                self.dropped["unencodable"] = self.dropped.get("unencodable", 0) + broken  # guard's counters have it already
+            if outcome.reason:
+                self._count_drop(outcome.reason, sent)
+                if outcome.unanswered:
+                    self._count_doubtful(sent)
             else:
-                self.exported += count - rejected
-                if rejected:
-                    self._count_drop("rejected", rejected)
-            self._in_flight = 0
-            self._finished += count
-            self._done.notify_all()
-
-    def _tell(self, outcome: Outcome) -> None:
-        """One line when the backend goes down, one when it is back."""
-        if outcome.reason and not self._down:
-            self._down = True
-            guard.log_always(f"spans cannot be delivered: {outcome.reason}; the program goes on, and so do the tries")
-        elif not outcome.reason and self._down:
-            self._down = False
-            guard.log_always(f"spans are delivered again ({self._drops() or 'none were dropped'})")
+                rejected = min(outcome.rejected, sent)
+                self.exported += sent - rejected
+                self._count_drop("rejected", rejected)
+            self._leave(batch)
 
     def _tell_drops(self) -> None:
-        if self._shed_untold:
+        if self._shed_untold and self._sender.teller.dropped(self._drops()):
             self._shed_untold = False
-            guard.log("export.dropping", f"the queue was full and spans were dropped ({self._drops()}); see lighttrace doctor")
 
     def _close_exporter(self) -> None:
         exporter, self._exporter = self._exporter, None
@@ -340,20 +339,47 @@ class SpanQueue:
             self.dropped[key] = self.dropped.get(key, 0) + count
             guard.count(f"spans.dropped.{key}", count)
 
+    def _count_doubtful(self, count: int) -> None:
+        self.doubtful += count
+        guard.count("spans.dropped_unanswered", count)
+
+    def _leave(self, spans: "list[Span]") -> None:
+        """Tell those who wait for spans to leave that these did, one way or the other. Under the lock."""
+        if self._flushes:
+            for awaited in self._flushes:
+                awaited.difference_update(map(id, spans))
+            self._done.notify_all()
+
     def _drops(self) -> str:
         return ", ".join(f"{count} dropped: {reason}" for reason, count in self.dropped.items())
 
     def _drop_all(self, reason: str) -> None:
+        if self._done.acquire(timeout=_CONTENDED_S):
+            try:
+                gone = self._pop(self._waiting())
+                self._count_drop(reason, len(gone))
+                self._leave(gone)
+            finally:
+                self._done.release()
+
+    def waiting(self) -> "list[Span]":
+        """The spans that wait to be sent, in no order."""
         with self._done:
-            count = len(self._pop(len(self._pending)))
-            self._count_drop(reason, count)
-            self._finished += count
-            self._done.notify_all()
+            return [*self._sieve.all(), *self._pending]
+
+    @property
+    def repeated(self) -> int:
+        """Spans that were sent again because an answer was lost: the backend may have them twice."""
+        return self._sender.repeated
 
     def stats(self) -> dict[str, Any]:
         """Spans exported, dropped by reason, and queued (waiting or being sent): together, all that were ever put."""
         with self._done:
-            return {"exported": self.exported, "dropped": dict(self.dropped), "queued": len(self._pending) + self._in_flight}
+            return {
+                "exported": self.exported,
+                "dropped": dict(self.dropped),
+                "queued": self._waiting() + len(self._in_flight),
+            }
 
     # -- flushing and stopping ----------------------------------------------------------------------------------
 
@@ -363,23 +389,26 @@ class SpanQueue:
         if self._pid != os.getpid():  # forked without Python's hooks
             self.in_child()
         with self._done:
-            target = self._finished + self._in_flight + len(self._pending)
-            if target <= self._finished:
+            spans = [*self.waiting(), *self._in_flight]
+            if not spans:
                 return True
-            self._flushing += 1
+            # By identity: under a full queue spans leave in another order than they came.
+            awaited = set(map(id, spans))
+            del spans
+            self._flushes.append(awaited)
         try:
             if not self._working():
                 return self._send_here(deadline)
             self._wake_up()
             with self._done:
-                while self._finished < target:
+                while awaited:
                     left = deadline - time.monotonic()
                     if left <= 0 or not self._done.wait(left):
-                        return self._finished >= target
+                        return not awaited
             return True
         finally:
             with self._done:
-                self._flushing -= 1
+                self._flushes = [other for other in self._flushes if other is not awaited]
 
     def _working(self) -> bool:
         """Whether a worker is there, or could be started."""
@@ -397,15 +426,15 @@ class SpanQueue:
 
         if not self._sending.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return False
-        before, self._deadline = self._deadline, deadline
+        before, self._sender.deadline = self._sender.deadline, deadline
         try:
             with quiet():
-                while self._pending and time.monotonic() < deadline:
+                while self._waiting() and time.monotonic() < deadline and self._may_send():
                     self._export(self._take())
         finally:
-            self._deadline = before
+            self._sender.deadline = before
             self._sending.release()
-        return not self._pending
+        return not self._waiting()
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Flush within `timeout` seconds and stop. What could not be sent by then is counted as dropped."""
@@ -415,9 +444,9 @@ class SpanQueue:
         deadline = time.monotonic() + timeout
         if self._pid != os.getpid():
             self.in_child()
-        self._deadline = deadline
-        self._hurry.set()
-        done = self.flush(timeout * 0.95)  # what is left is for the interpreter's own way out
+        self._sender.deadline = deadline
+        self._sender.hurry.set()
+        done = self.flush(timeout - min(0.5, timeout / 10))  # what is left is for the interpreter's own way out
         self._closed = True
         self.wake_at = 0
         self._wake_up()
@@ -428,11 +457,14 @@ class SpanQueue:
         with self._done:
             if self._in_flight:
                 # Abandoned while it was being sent: whether it arrives after all cannot be known from here.
-                self._count_drop("shutdown", self._in_flight)
-                self._finished += self._in_flight
-                self._in_flight = 0
+                given_up, self._in_flight = self._in_flight, []
+                self._count_drop("shutdown", len(given_up))
+                self._count_doubtful(len(given_up))
+                self._leave(given_up)
         self._drop_all("shutdown")
         if thread is None:
             self._close_exporter()
-        self._tell_drops()
-        return done
+        lost = self.dropped.get("shutdown", 0)
+        if lost or self._shed_untold:
+            self._sender.teller.ended(self._drops())
+        return done and not lost

@@ -16,7 +16,7 @@ class _Delivery:
     __slots__ = ("lost", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[Exporter, Any]] = []
+        self.waiting: list[tuple[Exporter, Any]] = []  # and what each of them prepared
         self.lost: Outcome | None = None
 
 
@@ -27,22 +27,28 @@ class SeveralExporters:
         self.exporters = list(exporters)
         self._site = guard.site("export.several")
 
-    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None) -> _Delivery:
+    def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None) -> _Delivery:
         """Encode the batch for each of them."""
         delivery = _Delivery()
+        nobodys: list[Span] | None = None
         for exporter in self.exporters:
+            without: list[Span] = []
             try:
-                delivery.waiting.append((exporter, exporter.prepare(batch, extra)))
+                delivery.waiting.append((exporter, exporter.prepare(batch, extra, without)))
+                nobodys = without if nobodys is None else [span for span in nobodys if span in without]
             except Exception as error:
                 self._site.failed(error)
                 delivery.lost = Outcome(f"error: {type(exporter).__name__}")
+        if broken is not None and nobodys:
+            broken += nobodys
         return delivery
 
     def send(self, payload: _Delivery, timeout: float) -> Outcome:
         """Send to all that still wait for it. The outcome is the first failure worth another try, else one for good."""
         deadline = time.monotonic() + timeout
         failed: Outcome | None = None
-        rejected = 0
+        rejected = repeats = 0
+        unanswered = False
         waiting, payload.waiting = payload.waiting, []
         for number, (exporter, prepared) in enumerate(waiting):
             # A fair share each, so that one that hangs leaves the others their time.
@@ -53,6 +59,8 @@ class SeveralExporters:
                 self._site.failed(error)
                 outcome = Outcome(f"error: {type(exporter).__name__}")
             rejected = max(rejected, outcome.rejected)
+            repeats += outcome.repeats
+            unanswered = unanswered or outcome.unanswered
             if outcome.reason:
                 self._last(exporter)
                 if outcome.retry:
@@ -60,7 +68,10 @@ class SeveralExporters:
                     failed = failed or outcome
                 else:
                     payload.lost = outcome
-        return failed or payload.lost or (Outcome(rejected=rejected) if rejected else ARRIVED)
+        last = failed or payload.lost or ARRIVED
+        return Outcome(
+            last.reason, retry=last.retry, retry_after=last.retry_after, rejected=rejected, unanswered=unanswered, repeats=repeats
+        )
 
     def _last(self, exporter: Exporter) -> None:
         """Who failed comes after the others from now on."""

@@ -1,25 +1,35 @@
 """What a full queue lets go of: what says least first, and of that the oldest."""
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
+    from typing import Any
 
     from lighttrace.tracing.span import Span
 
 
 def weigh(span: "Span") -> int:
     """About how many bytes a span holds."""
-    size = 600
-    for value in span._attributes.values():
+    size = 600 + _weigh_attributes(span._attributes)
+    rare = span._rare
+    if rare is not None:
+        size += len(rare.message or "")
+        for _, _, attributes, _ in rare.events:
+            size += 200 + _weigh_attributes(attributes)
+        for _, attributes, _ in rare.links:
+            size += 300 + _weigh_attributes(attributes)
+    return size
+
+
+def _weigh_attributes(attributes: "Mapping[str, Any]") -> int:
+    size = 0
+    for value in attributes.values():
         kind = type(value)
         size += 80 + (len(value) if kind is str or kind is bytes else 0)
         if kind is tuple or kind is dict:
             size += len(repr(value))
-    if span._rare is not None:
-        for _, _, attributes, _ in span._rare.events:
-            size += 200 + sum(len(value) for value in attributes.values() if type(value) is str)
-        size += 300 * len(span._rare.links)
     return size
 
 
@@ -31,18 +41,49 @@ def precedence(span: "Span") -> int:
     return 0 if kind == 2 or kind == 3 else 1
 
 
-def choose(spans: "Sequence[Span]", wanted: int, most_bytes: int) -> set[int]:
-    """The indices of `wanted` of them, or of as many as hold what is more than `most_bytes` in all."""
-    excess = sum(map(weigh, spans)) - most_bytes if most_bytes else 0
-    levels = list(map(precedence, spans))
-    gone: set[int] = set()
-    for level in (0, 1, 2):
-        for index, found in enumerate(levels):
-            if wanted <= 0 and excess <= 0:
-                return gone
-            if found == level:
-                gone.add(index)
-                wanted -= 1
-                if most_bytes:
-                    excess -= weigh(spans[index])
-    return gone
+class Sieve:
+    """What was kept when room was made, by precedence. Each span is looked at once, however long the queue stays full."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: tuple[deque[Span], deque[Span]] = (deque(), deque())  # of precedence 1 and 2
+
+    def __len__(self) -> int:
+        return len(self._kept[0]) + len(self._kept[1])
+
+    def pop(self, most: int) -> "list[Span]":
+        """As many as `most`, what says more first."""
+        taken: list[Span] = []
+        for kept in reversed(self._kept):
+            while kept and len(taken) < most:
+                taken.append(kept.popleft())
+        return taken
+
+    def all(self) -> "list[Span]":
+        """Everything that was kept."""
+        return [*self._kept[1], *self._kept[0]]
+
+    def shed(self, pending: "deque[Span]", wanted: int, excess: int, gone: "list[Span]") -> None:
+        """Let go of `wanted` spans, or of as many as hold `excess` bytes: of `pending` from the left, then of what was kept.
+
+        They are added to `gone`. What must not go yet moves from `pending`, to which others may append meanwhile, into the sieve.
+        """
+        weighing = excess > 0
+        for _ in range(len(pending)):
+            if len(gone) >= wanted and excess <= 0:
+                return
+            span = pending.popleft()
+            level = precedence(span)
+            if level:
+                self._kept[level - 1].append(span)
+            else:
+                gone.append(span)
+                if weighing:
+                    excess -= weigh(span)
+        for kept in self._kept:
+            while kept and (len(gone) < wanted or excess > 0):
+                span = kept.popleft()
+                gone.append(span)
+                if weighing:
+                    excess -= weigh(span)

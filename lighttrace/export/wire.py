@@ -38,21 +38,37 @@ class HungUp(OSError):
     """The other side closed before it said anything: a kept connection that was no longer one."""
 
 
-def exchange(sock: socket.socket, head: bytes, payload: bytes, timeout: float) -> Answer:
-    """Send a request and read its answer, within `timeout` seconds in all.
+def gone(sock: socket.socket) -> bool:
+    """Whether the other side of a kept connection has closed it meanwhile."""
+    sock.settimeout(0)
+    try:
+        # The plain socket below TLS: what it holds there may be the protocol's own, so only the end counts.
+        return not socket.socket.recv(sock, 1, socket.MSG_PEEK) or not isinstance(sock, ssl.SSLSocket)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
-    Raises HungUp, BadAnswer, and what sockets raise (TimeoutError, OSError).
-    """
-    deadline = time.monotonic() + timeout
-    source = _Patient(sock, deadline) if _is_plain(sock) else _Source(sock, deadline)
+
+def talk(sock: socket.socket, deadline: float) -> "Source":
+    """What `send` and `receive` use, both within one deadline (of `time.monotonic()`)."""
+    return _Patient(sock, deadline) if _is_plain(sock) else Source(sock, deadline)
+
+
+def send(source: "Source", head: bytes, payload: bytes) -> None:
+    """Send a request. Raises HungUp, and what sockets raise (TimeoutError, OSError)."""
     try:
         # One write: a small first segment would wait for the acknowledgement of the one before.
         source.send(head + payload)
         if _QUICKACK is not None:
             # Many servers send headers and body apart, and hold the body back until the headers are acknowledged: 40 ms.
-            sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+            source.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
     except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
         raise HungUp(str(error)) from None
+
+
+def receive(source: "Source") -> Answer:
+    """Read the answer. Raises HungUp, BadAnswer, and what sockets raise (TimeoutError, OSError)."""
     data = b""
     while True:
         end = data.find(b"\r\n\r\n")
@@ -75,7 +91,7 @@ def exchange(sock: socket.socket, head: bytes, payload: bytes, timeout: float) -
     return _parse(source, data[:end], data[end + 4 :])
 
 
-class _Source:
+class Source:
     """What is written to and read from: every step gets what is left of the time for all of them."""
 
     __slots__ = ("deadline", "sock")
@@ -100,7 +116,7 @@ class _Source:
         return self.sock.recv(65_536)
 
 
-class _Patient(_Source):
+class _Patient(Source):
     """The same over a plain socket, with the system's own timeouts.
 
     Python's are a mode to be set and a poll before each step, and around each of these system calls it lets go of the
@@ -145,7 +161,7 @@ def _is_plain(sock: socket.socket) -> bool:
     return os.name == "posix" and kind.__module__ == "socket" and kind.__name__ == "socket"
 
 
-def _parse(source: _Source, head: bytes, rest: bytes) -> Answer:
+def _parse(source: Source, head: bytes, rest: bytes) -> Answer:
     lines = head.decode("latin-1").split("\r\n")
     version, _, after = lines[0].partition(" ")
     code, _, reason = after.partition(" ")
@@ -174,7 +190,7 @@ def _parse(source: _Source, head: bytes, rest: bytes) -> Answer:
     return Answer(status, reason, headers, _read(source, rest, size)[:size], keep)
 
 
-def _read(source: _Source, data: bytes, size: int) -> bytes:
+def _read(source: Source, data: bytes, size: int) -> bytes:
     while len(data) < size:
         more = source.more()
         if not more:
@@ -183,7 +199,7 @@ def _read(source: _Source, data: bytes, size: int) -> bytes:
     return data
 
 
-def _chunked(source: _Source, data: bytes) -> bytes:
+def _chunked(source: Source, data: bytes) -> bytes:
     body = b""
     while True:
         while b"\r\n" not in data:

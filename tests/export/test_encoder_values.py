@@ -164,3 +164,20 @@ def test_json_is_one_line_of_valid_utf_8() -> None:
     assert "\n" not in text
     span = json.loads(text.encode())["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
     assert [pair["value"] for pair in span["attributes"]] == [{"doubleValue": "Infinity"}, {"doubleValue": "NaN"}]
+
+
+@pytest.mark.parametrize("encode", [encode_spans, encode_json])
+def test_a_scope_that_is_no_text_costs_nobody_their_spans(encode: Any) -> None:
+    class Unspeakable:
+        def __str__(self) -> str:
+            raise ValueError("no words for it")
+
+        __repr__ = __str__
+
+    traced = Traced()
+    provider = TracerProvider(traced.tracer.pipeline)
+    for name in (b"bytes", 7, None, Unspeakable()):
+        provider.get_tracer(name, name, name, {"a": name, 5: Unspeakable()}).start_span("s").end()  # type: ignore[arg-type, dict-item]
+    traced.tracer.start_span("beside").end()
+    assert encode(traced.spans)
+    assert [span.name for span in traced.decoded()] == ["s"] * 4 + ["beside"]

@@ -2,12 +2,15 @@
 
 import os
 import random
+import sys
 import threading
 import time
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 
+from lighttrace.export.encoder import encode_spans
 from lighttrace.export.exporter import ARRIVED, Outcome
 from lighttrace.export.queue import SpanQueue
 from lighttrace.tracing.pipeline import Pipeline
@@ -25,7 +28,7 @@ class Scripted:
         self.entered = threading.Event()
         self.closed = False
 
-    def prepare(self, batch: list[Any], extra: dict[str, Any] | None) -> list[Any]:
+    def prepare(self, batch: list[Any], extra: dict[str, Any] | None, broken: list[Any] | None = None) -> list[Any]:
         return batch
 
     def send(self, payload: list[Any], timeout: float) -> Outcome:
@@ -92,8 +95,6 @@ def test_program_never_waits_and_errors_and_entries_go_last_while_the_backend_ha
     for _ in range(10):
         tracer.start_span("fill the first batch").end()
     assert exporter.entered.wait(5)
-    from opentelemetry import trace
-
     parent = trace.set_span_in_context(root)
     ended = 10
     for number in range(1000):
@@ -103,7 +104,7 @@ def test_program_never_waits_and_errors_and_entries_go_last_while_the_backend_ha
         span.end()
         ended += 1
         assert total(queue) == ended
-    waiting = list(queue._pending)
+    waiting = queue.waiting()
     assert len(waiting) <= 100
     assert sum(span._status == 2 for span in waiting) == 50
     assert queue.stats()["dropped"] == {"queue_full": ended - 10 - len(waiting)}
@@ -123,7 +124,7 @@ def test_queue_is_bounded_in_bytes_too() -> None:
     assert exporter.entered.wait(5)
     for _ in range(2000):
         tracer.start_span("large", attributes={"text": "x" * 10_000}).end()
-    held = sum(len(span._attributes.get("text", "")) for span in queue._pending)
+    held = sum(len(span._attributes.get("text", "")) for span in queue.waiting())
     assert held < 3 << 20
     assert queue.stats()["dropped"]["queue_bytes"] > 1000
     exporter.gate.set()
@@ -228,3 +229,162 @@ def test_child_sends_its_own_spans_and_none_of_its_parents() -> None:
     exporter.gate.set()
     assert queue.shutdown(5)
     assert queue.stats() == {"exported": 5, "dropped": {}, "queued": 0}
+
+
+def test_the_bound_holds_however_many_threads_end_spans_at_once() -> None:
+    exporter = Scripted()
+    exporter.gate.clear()
+    queue, tracer = traced(exporter, size=300, batch_size=50, export_timeout=60)
+    threads, each = 16, 400
+    most = 0
+
+    def work(level: int) -> None:
+        nonlocal most
+        for _ in range(each):
+            span = tracer.start_span("s", kind=trace.SpanKind.CLIENT)
+            if level:
+                span.set_status(trace.StatusCode.ERROR)
+            span.end()
+            most = max(most, len(queue._pending) + len(queue._sieve))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        workers = [threading.Thread(target=work, args=(number % 2,)) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert total(queue) == threads * each
+    # Each thread appends before it looks; more than that is never there.
+    assert most <= 300 + threads
+    exporter.gate.set()
+    assert queue.shutdown(10)
+
+
+def test_flush_waits_for_the_spans_before_it_whatever_is_shed_meanwhile() -> None:
+    exporter = Scripted()
+    exporter.gate.clear()
+    queue, tracer = traced(exporter, size=40, batch_size=5, export_timeout=60)
+    parent = trace.set_span_in_context(tracer.start_span("root"))
+    for _ in range(5):
+        tracer.start_span("held up", parent).end()
+    assert exporter.entered.wait(5)
+    awaited = tracer.start_span("awaited", parent)
+    awaited.set_status(trace.StatusCode.ERROR)
+    awaited.end()
+    flushed: list[bool] = []
+    flushing = threading.Thread(target=lambda: flushed.append(queue.flush(20)))
+    flushing.start()
+    while not queue._flushes:
+        pass
+    for _ in range(500):  # shed a dozen times over, and more of them than were there when the flush began
+        tracer.start_span("newer", parent, trace.SpanKind.CLIENT).end()
+    assert queue.stats()["dropped"]["queue_full"] > 400
+    flushing.join(0.1)
+    assert flushing.is_alive()
+    exporter.gate.set()
+    flushing.join(10)
+    assert flushed == [True]
+    assert "awaited" in [span.name for batch in exporter.batches for span in batch]
+    assert queue.shutdown(5)
+
+
+def test_flush_gives_up_when_its_time_is_over() -> None:
+    exporter = Scripted()
+    exporter.gate.clear()
+    queue, tracer = traced(exporter)
+    tracer.start_span("s").end()
+    begun = time.monotonic()
+    assert not queue.flush(0.1)
+    assert time.monotonic() - begun < 1
+    exporter.gate.set()
+    assert queue.flush(5)
+    assert not queue._flushes
+    assert queue.shutdown(5)
+
+
+def test_a_backend_that_asks_for_more_time_than_a_batch_has_gets_it_and_the_batch_keeps_its_place() -> None:
+    exporter = Scripted([Outcome("status_429: busy", retry=True, retry_after=0.4)])
+    queue, tracer = traced(exporter, batch_size=1, size=10, export_timeout=0.2)
+    begun = time.monotonic()
+    tracer.start_span("early").end()
+    assert exporter.entered.wait(5)
+    exporter.entered.clear()
+    for number in range(3):
+        tracer.start_span(f"meanwhile {number}").end()
+    assert not queue.flush(0.1)
+    assert not exporter.entered.is_set()
+    assert queue.stats() == {"exported": 0, "dropped": {}, "queued": 4}
+    assert queue.flush(10)
+    assert time.monotonic() - begun >= 0.4
+    assert sorted(span.name for batch in exporter.batches for span in batch) == [
+        "early", "meanwhile 0", "meanwhile 1", "meanwhile 2",
+    ]  # fmt: skip
+    assert queue.shutdown(5)
+
+
+def test_a_program_that_ends_does_not_wait_for_a_backend_that_wants_to_be_left_alone() -> None:
+    queue, tracer = traced(Scripted([Outcome("status_429: busy", retry=True, retry_after=60)]), batch_size=1, export_timeout=0.2)
+    tracer.start_span("s").end()
+    assert not queue.flush(0.1)
+    begun = time.monotonic()
+    assert not queue.shutdown(5)
+    assert time.monotonic() - begun < 2
+    assert total(queue) == 1
+    assert queue.exported == 0
+
+
+@pytest.mark.contained
+def test_a_span_that_cannot_be_encoded_is_not_counted_as_exported() -> None:
+    class Encoding(Scripted):
+        def prepare(self, batch: list[Any], extra: dict[str, Any] | None, broken: list[Any] | None = None) -> list[Any]:
+            encode_spans(batch, extra, broken)
+            return batch
+
+    queue, tracer = traced(Encoding(), batch_size=3, delay=30)
+    for name in ("fine", "broken", "fine too"):
+        span = tracer.start_span(name)
+        if name == "broken":
+            span._start = "yesterday"
+            span._tracer.pipeline.put(span)
+        else:
+            span.end()
+    assert queue.shutdown(5)
+    assert queue.stats() == {"exported": 2, "dropped": {"unencodable": 1}, "queued": 0}
+
+
+def test_spans_sent_again_after_a_lost_answer_are_counted() -> None:
+    lost = Outcome("connection: reset", retry=True, retry_after=0.001, unanswered=True)
+    exporter = Scripted([lost, lost, ARRIVED, Outcome("tls: broke off", unanswered=True), ARRIVED])
+    queue, tracer = traced(exporter, batch_size=1)
+    for _ in range(3):
+        tracer.start_span("s").end()
+        assert queue.flush(5)
+    assert (queue.repeated, queue.doubtful) == (2, 1)
+    assert queue.stats() == {"exported": 2, "dropped": {"tls": 1}, "queued": 0}
+    assert queue.shutdown(5)
+
+
+def test_a_backend_that_comes_and_goes_is_told_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    flapping = [Outcome("status_400: no"), ARRIVED] * 20
+    queue, tracer = traced(Scripted(flapping), batch_size=1)
+    for _ in range(40):
+        tracer.start_span("s").end()
+        assert queue.flush(5)
+    assert queue.shutdown(5)
+    assert len([record for record in caplog.records if record.name == "lighttrace"]) == 2
+
+
+def test_what_is_lost_at_the_end_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    exporter = Scripted()
+    exporter.gate.clear()
+    queue, tracer = traced(exporter, batch_size=1)
+    tracer.start_span("s").end()
+    assert exporter.entered.wait(5)
+    assert not queue.shutdown(0.2)
+    (line,) = [record.message for record in caplog.records if record.name == "lighttrace"]
+    assert "1 dropped: shutdown" in line
+    exporter.gate.set()

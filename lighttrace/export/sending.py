@@ -1,0 +1,91 @@
+"""One batch on its way: tries within one deadline, pauses with jitter that a shutdown cuts short, and `Retry-After` obeyed."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lighttrace import guard
+from lighttrace.export.exporter import Exporter, Outcome
+from lighttrace.export.telling import Teller
+
+_BACKOFF = (0.25, 5.0)  # seconds: the first pause between tries, and the longest
+_LAST_TRIES = 3  # for a batch on the way out: a program that ends waits for no backend to come up
+
+
+class Sender:
+    """How batches are tried. `deadline` and `hurry` are set by a shutdown: by then, and with no more pauses than needed."""
+
+    __slots__ = ("_timeout", "deadline", "hurry", "not_before", "repeated", "teller")
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self.teller = Teller()
+        self.hurry = threading.Event()
+        self.deadline: float | None = None
+        self.not_before = 0.0  # when the backend wants to hear of us again
+        self.repeated = 0  # spans sent again because an answer was lost: the backend may have them twice
+
+    def send(self, exporter: Exporter, payload: Any, count: int, drops: Callable[[], str]) -> Outcome:
+        """Send `count` spans until they arrive, are refused for good, or the time for them is over."""
+        deadline = time.monotonic() + self._timeout
+        pause = _BACKOFF[0]
+        last_tries = 1 if self.teller.down else _LAST_TRIES
+        while True:
+            outcome = exporter.send(payload, max(0.05, self._until(deadline) - time.monotonic()))
+            self._again(outcome.repeats * count)
+            if not outcome.reason:
+                self.teller.arrived(drops)
+                return outcome
+            self.teller.failed(outcome.reason)
+            if not outcome.retry:
+                return outcome
+            hurried = self.hurry.is_set()
+            if hurried:
+                last_tries -= 1
+                if last_tries <= 0:
+                    return outcome
+            asked = outcome.retry_after
+            # Jitter, so that a hundred services do not come back at the same moment.
+            jitter = 0.5 + int.from_bytes(os.urandom(2), "big") / 65536
+            wait = asked if asked is not None else pause * jitter
+            pause = min(pause * 2, _BACKOFF[1])
+            again = time.monotonic() + wait
+            if asked is not None:
+                self.not_before = again
+            if again >= self._until(deadline):
+                return outcome
+            if hurried:
+                time.sleep(wait)
+            elif self.hurry.wait(wait):
+                pause = _BACKOFF[0]
+                if asked is not None:  # the program ends, and the backend has said when: then, or not at all
+                    if again >= self._until(deadline):
+                        return outcome
+                    time.sleep(max(0.0, again - time.monotonic()))
+            if outcome.unanswered:
+                self._again(count)
+
+    def wait(self, meanwhile: Callable[[], object]) -> bool:
+        """Wait for as long as the backend asked to be left alone. False where the program ends before that."""
+        while (left := self.not_before - time.monotonic()) > 0:
+            if self.hurry.is_set():
+                if self.deadline is not None and self.not_before >= self.deadline:
+                    return False
+                time.sleep(left)
+            elif not self.hurry.wait(min(left, 30.0)):
+                meanwhile()
+        return True
+
+    def asked_to_wait(self) -> bool:
+        """Whether the backend asked to be left alone for longer than a batch has, and there is time to do so."""
+        return self.not_before > time.monotonic() and not self.hurry.is_set()
+
+    def _until(self, deadline: float) -> float:
+        return deadline if self.deadline is None else min(deadline, self.deadline)
+
+    def _again(self, count: int) -> None:
+        if count:
+            self.repeated += count
+            guard.count("spans.sent_again", count)
