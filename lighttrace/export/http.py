@@ -91,6 +91,7 @@ class HttpExporter:
 
     def _post(self, payload: bytes, deadline: float) -> "_Posted":
         begun = time.monotonic()
+        kept = self._connection
         sent = False
         try:
             connection = self._connect(max(0.01, deadline - begun))
@@ -104,7 +105,9 @@ class HttpExporter:
                 self.close()
         except HungUp:
             self.close()
-            return _Posted(f"connection: {self._where()} hung up", retry=True, unanswered=sent, hung_up=True)
+            # Over TLS 1.3 a backend that does not like our certificate says so after the handshake, or hangs up.
+            hint = "; does it demand another OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE?" if self._secure and kept is None else ""
+            return _Posted(f"connection: {self._where()} hung up{hint}", retry=True, unanswered=sent, hung_up=True)
         except TimeoutError:
             self.close()
             took = time.monotonic() - begun

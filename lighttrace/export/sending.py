@@ -49,7 +49,8 @@ class Sender:
             asked = outcome.retry_after
             # Jitter, so that a hundred services do not come back at the same moment.
             jitter = 0.5 + int.from_bytes(os.urandom(2), "big") / 65536
-            wait = asked if asked is not None else pause * jitter
+            # A backend that says "at once", or a time that is over, is not asked a thousand times a second either.
+            wait = pause * jitter if asked is None else max(asked, pause * jitter / 10)
             pause = min(pause * 2, _BACKOFF[1])
             again = time.monotonic() + wait
             if asked is not None:
