@@ -305,7 +305,7 @@ class SpanQueue:
                 return
             self._in_flight = []
             sent = len(batch) - broken
-            if outcome.reason and outcome.retry and self._sender.asked_to_wait():
+            if outcome.reason and outcome.retry and not outcome.unanswered and self._sender.asked_to_wait():
                 # Back into the queue: the backend asked for more time than a batch has, and who goes is for the queue to say.
                 self._pending.extendleft(reversed(batch))
                 self._make_room()

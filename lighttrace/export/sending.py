@@ -28,9 +28,13 @@ class Sender:
         self.repeated = 0  # spans sent again because an answer was lost: the backend may have them twice
 
     def send(self, exporter: Exporter, payload: Any, count: int, drops: Callable[[], str]) -> Outcome:
-        """Send `count` spans until they arrive, are refused for good, or the time for them is over."""
+        """Send `count` spans until they arrive, are refused for good, or the time for them is over.
+
+        The outcome is that of the last try; `unanswered` if the answer to any was lost.
+        """
         deadline = time.monotonic() + self._timeout
         pause = _BACKOFF[0]
+        lost = False
         last_tries = 1 if self.teller.down else _LAST_TRIES
         while True:
             outcome = exporter.send(payload, max(0.05, self._until(deadline) - time.monotonic()))
@@ -39,6 +43,10 @@ class Sender:
                 self.teller.arrived(drops)
                 return outcome
             self.teller.failed(outcome.reason)
+            lost_now = outcome.unanswered
+            if lost or outcome.repeats:
+                outcome.unanswered = True
+            lost = outcome.unanswered
             if not outcome.retry:
                 return outcome
             hurried = self.hurry.is_set()
@@ -65,7 +73,7 @@ class Sender:
                     if again >= self._until(deadline):
                         return outcome
                     time.sleep(max(0.0, again - time.monotonic()))
-            if outcome.unanswered:
+            if lost_now:
                 self._again(count)
 
     def wait(self, meanwhile: Callable[[], object]) -> bool:
