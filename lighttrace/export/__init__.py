@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 from lighttrace import guard
 
 if TYPE_CHECKING:
+    from weakref import WeakSet
+
     from lighttrace.config import Config
     from lighttrace.export.exporter import Exporter
     from lighttrace.export.queue import SpanQueue
+
+_queues: "WeakSet[SpanQueue] | None" = None
 
 
 def build(config: "Config") -> "SpanQueue":
@@ -28,18 +32,20 @@ def build(config: "Config") -> "SpanQueue":
         export_timeout=config.export_timeout_s,
         exit_timeout=config.exit_timeout_s,
     )
-    if hasattr(os, "register_at_fork"):
+    global _queues
+    if _queues is None:
         import weakref
 
-        alive = weakref.ref(queue)
-
-        def in_child() -> None:
-            found = alive()
-            if found is not None:
-                found.in_child()
-
-        os.register_at_fork(after_in_child=in_child)
+        _queues = weakref.WeakSet()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_in_child)  # once: what is registered stays for good
+    _queues.add(queue)
     return queue
+
+
+def _in_child() -> None:
+    for queue in list(_queues or ()):
+        queue.in_child()
 
 
 def make_exporter(config: "Config") -> "Exporter":

@@ -89,7 +89,7 @@ def test_the_books_balance_to_the_span_while_the_backend_is_killed_and_revived(
     queue = export.build(
         config.load(
             environ={}, endpoint=backend.endpoint, queue_size=1000, batch_size=100, schedule_delay=0.05, export_timeout=1.5,
-            otlp_timeout=0.5,
+            timeout=0.5,
         )
     )  # fmt: skip
     load = Load(queue)
