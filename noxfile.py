@@ -127,6 +127,7 @@ def fuzz(session: nox.Session) -> None:
         session.run("python", str(ROOT / "tests" / "fuzz" / "run_atheris.py"), target, *(session.posargs or ["60"]))
 
 
+@nox.session
 def faults(session: nox.Session) -> None:
     """The fault matrix, and whether docs/reliability.md says what it saw; `nox -s faults -- --write` writes the page."""
     install(session, "test")

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _USUAL_BATCH = 512
 _WAKE_AFTER = 4  # batches
 _STEP = 64  # while the worker is behind, the queue is weighed every so many spans
-_SHED = 8  # one part in so many is let go at once when the queue is full
+_SHED = 16  # spans that are let go at once when the queue is full: few, so that no request pays for many
+_SHED_BYTES = 64  # and one part in so many of the bytes
 _CONTENDED_S = (
     0.25  # how long the program's side waits for another thread that makes room: at exit it may have been stopped there
 )
@@ -146,9 +147,9 @@ class SpanQueue:
             if self._behind:
                 self._weigh()
             if waiting >= self.size:
-                self._shed(waiting - self.size + max(1, self.size // _SHED), 0, "queue_full")
+                self._shed(waiting - self.size + min(_SHED, self.size // 8 + 1), 0, "queue_full")
             elif self._weighed > self.most_bytes:
-                self._shed(0, self._weighed - self.most_bytes * (_SHED - 1) // _SHED, "queue_bytes")
+                self._shed(0, self._weighed - self.most_bytes * (_SHED_BYTES - 1) // _SHED_BYTES, "queue_bytes")
         self._set_wake()
 
     def _set_wake(self) -> None:
