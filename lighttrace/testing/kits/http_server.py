@@ -30,6 +30,7 @@ import pytest
 import lighttrace
 from lighttrace import semconv
 from lighttrace.integrations.concurrent_futures import INTEGRATION as POOLS
+from lighttrace.testing.capture import wait_until
 from lighttrace.testing.kits.integration import IntegrationKit
 from lighttrace.testing.servers import Answer, Site
 from lighttrace.testing.spans import CapturedSpan
@@ -87,10 +88,14 @@ def endless_pieces() -> Iterator[bytes]:
     yield from itertools.repeat(b"x" * 1024)
 
 
+_background_work: list[None] = []  # one for each that was done
+
+
 def background() -> None:
     """Work that the framework does after the answer."""
     with lighttrace.span("background"):
         pass
+    _background_work.append(None)
 
 
 class Owners:
@@ -152,7 +157,10 @@ class HttpServerKit(IntegrationKit):
         return operations
 
     def _ask(self, path: str) -> Answer:
+        before = len(_background_work)
         answer = self.site.get(path)
+        if path == "/background":  # else its span would be the next test's
+            wait_until(lambda: len(_background_work) > before, "the work after the answer")
         self.spans.check_ended()
         return answer
 
