@@ -7,6 +7,7 @@ empty directory where the checkout cannot be imported by accident.
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import nox
@@ -16,6 +17,7 @@ nox.options.error_on_external_run = True
 nox.options.default_venv_backend = "virtualenv"  # brings a newer pip than most Pythons do; see PIP in dev.py
 
 ROOT = Path(__file__).resolve().parent
+OUTSIDE = {"TMPDIR": tempfile.gettempdir()}  # where a test's own repository does not stand inside this one
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 OLDEST_DEPENDENCIES = (
     "opentelemetry-api==1.27.*",
@@ -57,7 +59,7 @@ def run_pytest(session: nox.Session, *more: str) -> None:
     session.chdir(session.create_tmp())
     session.run(
         *("pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), *more, *arguments),
-        env={"REQUIRE_INSTALLED_WHEEL": "1", "PYTHONPATH": None},
+        env={**OUTSIDE, "REQUIRE_INSTALLED_WHEEL": "1", "PYTHONPATH": None},
     )
 
 
@@ -137,6 +139,6 @@ def faults(session: nox.Session) -> None:
     session.chdir(session.create_tmp())
     session.run(
         *("pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), str(ROOT / "tests" / "faults")),
-        env={"REQUIRE_INSTALLED_WHEEL": "1", "PYTHONPATH": None, "FAULTS_REPORT": str(report.resolve())},
+        env={**OUTSIDE, "REQUIRE_INSTALLED_WHEEL": "1", "PYTHONPATH": None, "FAULTS_REPORT": str(report.resolve())},
     )
     session.run("python", str(ROOT / "tools" / "document_faults.py"), str(report.resolve()), *([] if write else ["--check"]))

@@ -31,16 +31,17 @@ class Finding(NamedTuple):
 
 
 def files_below(folder: str) -> list[str]:
-    """The files of a project, absolute: what git knows or would add, else all that is not hidden, built or installed."""
+    """The files of a project, absolute: what git knows or would add, else (or if that is nothing) all not hidden, built or installed."""
     try:
         known = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=folder, capture_output=True, timeout=_GIT_SECONDS, check=True,
         ).stdout  # fmt: skip
         found = [os.path.join(folder, os.fsdecode(name)) for name in known.split(b"\0") if name]
-        return sorted(path for path in found if os.path.isfile(path))
     except (OSError, subprocess.SubprocessError):
-        return sorted(_walk(folder))
+        found = []
+    # Git also knows nothing of a folder that the repository around it ignores.
+    return sorted(path for path in found if os.path.isfile(path)) or sorted(_walk(folder))
 
 
 def _walk(folder: str) -> Iterator[str]:
