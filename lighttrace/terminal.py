@@ -69,12 +69,14 @@ def render_trace(rows: Iterable[Row], *, color: bool = False, width: int = 110) 
     begin = min(row.start_ns for row in spans.values())
     length = max(1, max(row.end_ns for row in spans.values()) - begin)
     shown = [(entry.lead, entry.row) for entry in drawn if entry.row is not None]
-    left = min(_DEEPEST, max(len(lead) + len(_label(row)) for lead, row in shown) + 1)
-    owner = max(len(_owner(row)) for _, row in shown)
-    bar = max(8, min(30, width - left - owner - 16))
+    left = min(_DEEPEST, max(30, width // 2), max(len(lead) + len(_label(row)) for lead, row in shown) + 1)
+    right = max(
+        len(_took(row, entry.folded) + _owner(row, width) + _here(row)) for entry in drawn if (row := entry.row) is not None
+    )
+    bar = max(8, min(30, width - left - right))
     lines = []
     for entry in drawn:
-        lines.extend(_lines(entry, begin, length, left, bar, color))
+        lines.extend(_lines(entry, begin, length, left, bar, color, width))
     return "\n".join(lines)
 
 
@@ -179,7 +181,7 @@ def _alike(one: Row, other: Row) -> bool:
     )
 
 
-def _lines(entry: _Drawn, begin: int, length: int, left: int, bar: int, color: bool) -> list[str]:
+def _lines(entry: _Drawn, begin: int, length: int, left: int, bar: int, color: bool, width: int) -> list[str]:
     def paint(code: str, text: str) -> str:
         return f"{code}{text}{_PLAIN}" if color and text else text
 
@@ -193,17 +195,16 @@ def _lines(entry: _Drawn, begin: int, length: int, left: int, bar: int, color: b
     gap = " " * max(1, left - len(lead) - len(label))
     shade = _RED if row.error else _CYAN
     name = paint(_BOLD + (_RED if row.error else _YELLOW), label) if row.guilty else paint(_RED, label) if row.error else label
-    took = entry.folded or _duration(row.end_ns - row.start_ns)
     line = (
-        f"{paint(_DIM, lead)}{name}{gap}{paint(shade, _bar(row, begin, length, bar))} {took:>9}  {paint(_DIM, _owner(row))}"
-        f"{paint(_BOLD, '  ◀ here') if row.guilty and row.note is not None else ''}"
+        f"{paint(_DIM, lead)}{name}{gap}{paint(shade, _bar(row, begin, length, bar))}{_took(row, entry.folded)}"
+        f"{paint(_DIM, _owner(row, width))}{paint(_BOLD, _here(row))}"
     )
     lines = [line.rstrip()]
     pad = lead.replace("├─", "│ ").replace("└─", "  ") + "  "
     if row.error:
-        lines.append(paint(_DIM, pad) + paint(_RED, "✗ " + one_line(row.error)))
+        lines.append(paint(_DIM, pad) + paint(_RED, "✗ " + one_line(row.error, max(40, width - len(pad) - 2))))
     if row.note:
-        lines.append(paint(_DIM, pad) + paint(_BOLD, one_line(row.note)))
+        lines.append(paint(_DIM, pad) + paint(_BOLD, one_line(row.note, max(40, width - len(pad)))))
     return lines
 
 
@@ -212,8 +213,20 @@ def _label(row: Row) -> str:
     return mark + (one_line(row.name, _NAME) or "(no name)")
 
 
-def _owner(row: Row) -> str:
-    return " · ".join(one_line(part, _OWNER) for part in (row.service, row.team) if part)
+def _owner(row: Row, width: int) -> str:
+    """Service and team, together at most a third of the width: the team is cut last."""
+    most = max(24, width // 3)
+    team = one_line(row.team or "", min(_OWNER, most // 2))
+    service = one_line(row.service, min(_OWNER, most - len(team) - 3 if team else most))
+    return " · ".join(part for part in (service, team) if part)
+
+
+def _took(row: Row, folded: str) -> str:
+    return f" {folded or _duration(row.end_ns - row.start_ns):>9}  "
+
+
+def _here(row: Row) -> str:
+    return "  ◀ here" if row.guilty and row.note is not None else ""
 
 
 def _bar(row: Row, begin: int, length: int, width: int) -> str:

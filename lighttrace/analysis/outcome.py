@@ -29,6 +29,7 @@ class Verdict(NamedTuple):
     service_shares: tuple[tuple[str, float], ...] = ()
     span_shares: tuple[tuple[str, float], ...] = ()  # by span name; the first ten
     n_plus_one: dict[str, Any] | None = None  # {"query", "count", "total_ms"}
+    question: str | None = None  # what to ask the team, with what is known filled in
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain values for JSON."""

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from lighttrace import semconv
 from lighttrace.analysis.model import SpanRecord
 from lighttrace.analysis.origin import Failure, find_failure, is_network, is_refused, is_timeout, other_failures
-from lighttrace.analysis.outcome import Verdict, contact_of, owner_of_time, path_to
+from lighttrace.analysis.outcome import Verdict, contact_of, is_silent_remote, owner_of_time, path_to
 from lighttrace.analysis.slowness import judge_slowness, measure
 from lighttrace.analysis.tree import Tree
-from lighttrace.analysis.words import error_of, owner_of, remote_of, time_of, title_of
+from lighttrace.analysis.words import call_of, error_of, owner_of, raised_by, raiser_of, remote_of, time_of, title_of
 
 __all__ = ["SLOW_MS", "Verdict", "judge", "verdict"]
 
@@ -74,7 +74,7 @@ class _Blame:
         self.service: str | None = self.origin.service or None
         self.confidence = "high" if tree.complete and failure.certain else "medium"
         self.missing = list(tree.evidence_missing)
-        self.why = ""
+        self.why = self.question = ""
 
     def _find_code(self) -> str | None:
         """The failing line; of a call, else the line of the same service where its failure came up."""
@@ -97,13 +97,17 @@ class _Blame:
         self.why = f"{error_of(self.origin)} began in {title_of(self.origin)} of {owner_of(self.origin, self.team)}{where}"
         if len(self.chain) > 1:
             self.why += f" and travelled up to {title_of(self.chain[0])}"
+        self.question = f"why does {raiser_of(self.origin, self.code)} {raised_by(self.origin)}?"
 
     def blame_caller(self, server: SpanRecord | None) -> None:
         """The callee refused the request as wrong."""
         who = owner_of(server) if server is not None else remote_of(self.origin)
-        self.why = (
-            f"{owner_of(self.origin)} made a request that {who} refused with {self.origin.http_status}: the caller can fix it"
-        )
+        status = self.origin.http_status
+        self.why = f"{owner_of(self.origin)} made a request that {who} refused with {status}: the caller can fix it"
+        sender = raiser_of(self.origin, self.code) if self.code else self.origin.service or "its caller"
+        sent = title_of(server) if server is not None and " " in title_of(server) else call_of(self.origin)
+        refuses = server.service if server is not None and server.service else "the other side"
+        self.question = f"why does {sender} send a {sent} that {refuses} refuses with {status}?"
 
     def blame_server(self, server: SpanRecord) -> None:
         """The client saw a failure of which its server's spans say nothing."""
@@ -111,22 +115,32 @@ class _Blame:
         self.doubt("medium")
         self.missing.append(f"no error in the spans of {server.service or 'the server'}, though its caller had one")
         self.why = f"{owner_of(self.origin)} got {error_of(self.origin)} from {title_of(server)} of {owner_of(server)}, which does not say why"
+        self.question = f"what do the logs of {server.service or 'the server'} say of trace {server.trace_id}?"
 
     def blame_remote(self) -> None:
         """A call failed, and nothing is known of the other side but what its caller saw."""
-        origin, there = self.origin, remote_of(self.origin)
+        origin, there = self.origin, self._remote()
         refused = is_refused(origin)
+        self.question = f"why does {there} break off {title_of(origin)}? {origin.service or 'Its caller'} saw {error_of(origin)}."
         if refused:
+            self.question = f"is {there} up? It refuses connections from {origin.service or 'its caller'}."
             did = f"refused the connection ({error_of(origin)})"
         elif is_timeout(origin):
+            self.question = (
+                f"is {there} slow for others too? {call_of(origin)} had no answer within {time_of(origin.duration_ns)}."
+            )
             did = f"did not answer within {time_of(origin.duration_ns)} ({error_of(origin)})"
         elif origin.http_status is not None:
             did = f"answered with status {origin.http_status}"
+            self.question = f"why does {there} answer {title_of(origin)} with {origin.http_status}?"
         else:
             did = f"failed ({error_of(origin)})"
         times = f", {self.attempts} times" if self.attempts > 1 else ""
         self.missing.append(f"no span of {there} itself")
         peer = origin.get(semconv.SERVICE_PEER_NAME)
+        if peer is None and (peer := self._service_there()) is not None:
+            self.doubt("medium")
+            self.missing.append(f"that {remote_of(origin)} is {peer} is only known from another call")
         team = origin.attributes.get(semconv.PEER_TEAM) or self._team_of_service(peer)
         if team:
             self.team, self.service = str(team), str(peer) if peer else there
@@ -139,6 +153,25 @@ class _Blame:
         self.confidence = "low"
         self.missing.append(f"nobody is named as the owner of {there}: the peer table does not have it")
         self.why = f"unknown remote {there} {did}{times}, reported by {self.team or origin.service or 'nobody named'}"
+        host = str(origin.get(semconv.SERVER_ADDRESS) or there)
+        self.question = f'whose is {there}? Answer it for next time: in [peers], "{host}" = {{ service = "...", team = "..." }}.'
+
+    def _remote(self) -> str:
+        """The other side's name: the peer table's, else that of the service that answered there in the same trace, else its address."""
+        there = remote_of(self.origin)
+        known = None if self.origin.get(semconv.SERVICE_PEER_NAME) else self._service_there()
+        return f"{known} at {there}" if known else there
+
+    def _service_there(self) -> str | None:
+        """The one service whose servers answered other calls of this trace at the very same address and port."""
+        where = self.origin.get(semconv.SERVER_ADDRESS), self.origin.get(semconv.SERVER_PORT)
+        found = set()
+        for span in self.tree.spans.values() if all(where) else ():
+            parent = self.tree.parent.get(span.span_id)
+            if span.kind == "server" and span.service and parent is not None and parent.kind == "client":
+                there = parent.get(semconv.SERVER_ADDRESS), parent.get(semconv.SERVER_PORT)
+                found |= {span.service} if there == where else set()
+        return found.pop() if len(found) == 1 else None  # behind a gateway, one address is many services
 
     def _team_of_service(self, service: object) -> str | None:
         if service:
@@ -165,6 +198,13 @@ class _Blame:
         if below is not self.origin:
             gave_up += f"while {title_of(below)} of {owner_of(below)} took {time_of(below.duration_ns)}, "
         self.why = f"{gave_up}{time_of(spent)} of it in {what}"
+        waits = f"{self.origin.service or 'its caller'} waits for {time_of(self.origin.duration_ns)} at most"
+        who = (
+            remote_of(slowest)
+            if is_silent_remote(self.tree, slowest)
+            else f"{title_of(slowest)} of {slowest.service or 'its service'}"
+        )
+        self.question = f"why does {who} take {time_of(spent)}? {waits}."
         self.guilty, self.team, self.service, self.code = slowest, team, slowest.service or None, slowest.code
         self.doubt("medium")
         return True
@@ -201,12 +241,17 @@ def _judge_failure(tree: Tree, failure: Failure) -> Verdict:
         blame.confidence = "low"
     path = path_to(tree, blame.guilty)
     handled, also = other_failures(tree, failure, path)
+    if blame.team is None:
+        blame.question = (
+            f"whose is {blame.service or title_of(blame.guilty)}? Its spans name no team; `lighttrace owners` says why."
+        )
     if also:
         other = tree.spans[also[-1]]
         blame.why += f"; independently, {title_of(other)} of {owner_of(other)} failed too ({error_of(other)})"
     return Verdict(
         "error", blame.team, blame.service, blame.guilty.name, blame.guilty.span_id, blame.code, blame.confidence, blame.why + ".",
         tuple(dict.fromkeys(blame.missing)), *contact_of(tree, blame.team), path=path, handled=handled, also=also,
+        question=blame.question or None,
     )  # fmt: skip
 
 

@@ -1,9 +1,12 @@
 """How spans, errors and times are called in the sentences of a verdict."""
 
+import re
 from typing import Any
 
 from lighttrace import semconv
 from lighttrace.analysis.model import SpanRecord
+
+_SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] [\w ,.]+")
 
 
 def title_of(span: SpanRecord) -> str:
@@ -23,24 +26,55 @@ def remote_of(span: SpanRecord) -> str:
     peer = span.get(semconv.SERVICE_PEER_NAME)
     if peer:
         return str(peer)
-    address, port = (
-        span.get(semconv.SERVER_ADDRESS) or span.get(semconv.DB_SYSTEM_NAME) or "an unknown host",
-        span.get(semconv.SERVER_PORT),
-    )
-    return f"{address}:{port}" if port else str(address)
+    address = span.get(semconv.SERVER_ADDRESS) or span.get(semconv.NETWORK_PEER_ADDRESS)
+    port = span.get(semconv.SERVER_PORT) or span.get(semconv.NETWORK_PEER_PORT)
+    if address:
+        return f"{address}:{port}" if port else str(address)
+    host = str(span.get(semconv.URL_FULL) or "").partition("://")[2].partition("/")[0].rpartition("@")[2]
+    return host or str(span.get(semconv.DB_SYSTEM_NAME) or "an unknown host")
+
+
+def call_of(span: SpanRecord) -> str:
+    """How a call is named in a question: `POST /charges to bank`, `SELECT orders to orders-db`."""
+    path = str(span.get(semconv.URL_FULL) or "").partition("://")[2].partition("?")[0].partition("/")[2]
+    title = title_of(span)
+    return f"{title}{shorten(f' /{path}', 60) if path and ' ' not in title else ''} to {remote_of(span)}"
+
+
+def raiser_of(span: SpanRecord, code: str | None) -> str:
+    """The function that raised, with its place, where it is known, else the span: `score() in fraud.py:31`."""
+    place, separator, function = (code or "").partition(" in ")
+    if separator:
+        return f"{function.rpartition('.')[2]}() in {place}"
+    return f"the code at {place}" if place else f"{title_of(span)} of {span.service or 'an unnamed service'}"
+
+
+def raised_by(span: SpanRecord) -> str:
+    """What a function did wrong, as a verb: `raise KeyError: 'BE'`, `answer status 503`, `fail`."""
+    error = error_of(span)
+    if span.exception is not None:
+        return f"raise {error}"
+    return f"answer with {error}" if error.startswith("status ") else "fail" if error == "an error" else f"fail ({error})"
 
 
 def error_of(span: SpanRecord) -> str:
     """What went wrong in it: `KeyError: 'BE'`, `status 503`."""
     event = span.exception
     if event is not None and event["attributes"].get(semconv.EXCEPTION_TYPE):
-        message = shorten(str(event["attributes"].get(semconv.EXCEPTION_MESSAGE) or ""))
+        message = shorten(message_of(event))
         kind = str(event["attributes"][semconv.EXCEPTION_TYPE]).rpartition(".")[2]
         return f"{kind}: {message}" if message else kind
     kind = str(span.get(semconv.ERROR_TYPE) or span.http_status or "").rpartition(".")[2]
     if kind.isdigit():
         return f"status {kind}"
     return shorten(span.status_message) or kind or "an error"
+
+
+def message_of(event: dict[str, Any]) -> str:
+    """An exception's message; of one that tells its whole pedigree, as urllib3's do, what the operating system said."""
+    message = str(event["attributes"].get(semconv.EXCEPTION_MESSAGE) or "")
+    root = _SYSTEM_ERROR.search(message) if "Caused by" in message else None
+    return root.group().strip() if root is not None else message
 
 
 def said_of(span: SpanRecord) -> str:

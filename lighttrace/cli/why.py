@@ -3,6 +3,8 @@
 import argparse
 import gzip
 import json
+import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -13,12 +15,16 @@ from lighttrace.analysis.decode import from_json_line, from_protobuf
 from lighttrace.analysis.model import SpanRecord
 from lighttrace.analysis.tree import Tree
 from lighttrace.analysis.verdict import SLOW_MS, Verdict, judge
+from lighttrace.analysis.words import message_of
+from lighttrace.config import load
+from lighttrace.ownership import Resolver
 from lighttrace.terminal import Row, one_line, render_trace, wants_color
 
 _RESOURCE_SPANS = (
     b"\x0a"  # how an ExportTraceServiceRequest in protobuf begins; a file of JSON lines only if its first line is empty
 )
 _GZIP = b"\x1f\x8b"
+_CODE = re.compile("\033\\[[0-9;]*m")
 _NARROWEST, _WIDEST = 80, 140
 
 
@@ -69,14 +75,15 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a bar shows a question mark
     color = wants_color(sys.stdout)
     width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((110, 24)).columns))
+    contacts = _Contacts()
     for trace_id, members in traces.items():
         tree = Tree(members)
-        found = judge(tree, options.slow_ms)
+        found = contacts.complete(judge(tree, options.slow_ms))
         if options.json:
             print(json.dumps(_summary(trace_id, tree, found)))
         else:
             print(f"trace {trace_id}")
-            print(_render(tree, found, color, width))
+            print(_render(tree, found, color, width, wrap=sys.stdout.isatty()))
             print()
     return 0
 
@@ -137,7 +144,7 @@ def render(spans: Iterable[SpanRecord], found: Verdict, *, color: bool = False, 
     return _render(Tree(spans), found, color, width)
 
 
-def _render(tree: Tree, found: Verdict, color: bool, width: int) -> str:
+def _render(tree: Tree, found: Verdict, color: bool, width: int, wrap: bool = False) -> str:
     bold, dim, plain = ("\033[1m", "\033[2m", "\033[0m") if color else ("", "", "")
     lines = [render_trace(_rows(tree, found), color=color, width=width), ""]
     why = one_line(found.why, 1000)
@@ -155,11 +162,25 @@ def _render(tree: Tree, found: Verdict, color: bool, width: int) -> str:
         details.append(("Time by team", times))
     if found.evidence_missing:
         details.append(("Missing", "; ".join(one_line(missing) for missing in found.evidence_missing)))
-    question = _next_question(found)
+    question = _question(found)
     if question:
-        details.append(("Ask next", one_line(question, 300)))
+        details.append(("Next", one_line(question, 300)))
     lines += [f"  {dim}{label + ':':<14}{plain}{text}" for label, text in details]
+    if wrap:  # for whoever reads; what reads a pipe wants each fact on a line of its own
+        lines = lines[:1] + [part for line in lines[1:] for part in _wrapped(line, width)]
     return "\n".join(lines)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """The line, broken between words; what follows stands below the text, not below its label."""
+    indent = " " * 16 if line.startswith("  ") else ""
+    made, at = "", 0
+    for word in line.split(" "):
+        size = len(_CODE.sub("", word))
+        if made.strip() and at + size > width:
+            made, at = made.rstrip() + "\n" + indent, len(indent)
+        made, at = f"{made}{word} ", at + size + 1
+    return made.rstrip().split("\n")
 
 
 def _rows(tree: Tree, found: Verdict) -> list[Row]:
@@ -196,25 +217,30 @@ def _error(span: SpanRecord) -> str | None:
     event = span.exception
     if event is not None:
         attributes = event["attributes"]
-        kind, message = attributes.get(semconv.EXCEPTION_TYPE, "exception"), attributes.get(semconv.EXCEPTION_MESSAGE, "")
+        kind, message = attributes.get(semconv.EXCEPTION_TYPE, "exception"), message_of(event)
         return f"{kind}: {message}" if message else str(kind)
     said = span.status_message or str(span.get(semconv.ERROR_TYPE) or span.http_status or "error")
     return f"status {said}" if said.isdigit() else said
 
 
-def _next_question(found: Verdict) -> str:
-    if found.kind == "none":
-        return ""
-    if found.n_plus_one is not None:
-        return f"can {found.n_plus_one['query']!r} ask for all rows at once?"
-    if found.kind == "latency":
-        where = f" of {found.service}" if found.service else ""
-        return f"was {found.span!r}{where} always so slow, or since when? Compare with yesterday's traces."
-    remote = next((missing for missing in found.evidence_missing if missing.startswith("no span of ")), None)
-    if remote is not None and found.confidence == "low":
-        return f"whose is {remote.removeprefix('no span of ').removesuffix(' itself')}? Name it in the peer table."
-    if remote is not None:
-        return f"is {found.service} up, and does it answer others?"
-    if found.code:
-        return f"what changed last at {found.code}?"
-    return f"what was deployed last to {found.service or 'it'}?"
+def _question(found: Verdict) -> str:
+    """What to ask next, and whom."""
+    if not found.question or found.team is None:
+        return found.question or ""
+    return f"ask {one_line(found.contact or found.url or f'team {found.team}')}: {found.question}"
+
+
+class _Contacts:
+    """How to reach teams, from the files of the repository in which the command runs."""
+
+    def __init__(self) -> None:
+        self._resolver: Resolver | None = None
+
+    def complete(self, found: Verdict) -> Verdict:
+        """The verdict with the repository's contact and URL, where the trace itself does not tell them."""
+        if found.team is None or (found.contact and found.url):
+            return found
+        if self._resolver is None:
+            self._resolver = Resolver(load(directory=os.getcwd()))
+        contact, url = self._resolver.contact(found.team)
+        return found._replace(contact=found.contact or contact, url=found.url or url)

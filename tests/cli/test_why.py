@@ -100,7 +100,7 @@ def test_person_sees_the_tree_the_sentence_the_contact_and_the_next_question(
     assert lines[lines.index(culprit) + 2].strip() == "fraud.py:7 in score"
     assert "Team payments can fix this (error, high confidence): KeyError: 'BE' began in score" in out
     assert "Reach them:   #payments-oncall, https://runbooks/payments" in out
-    assert "Ask next:     what changed last at fraud.py:7 in score?" in out
+    assert "Next:         ask #payments-oncall: why does score() in fraud.py:7 raise KeyError: 'BE'?" in out
     assert "\x1b" not in out
 
 
@@ -119,7 +119,7 @@ def test_request_that_went_well_is_nobodys(tmp_path: Path, capsys: pytest.Captur
     _, out, _ = why(capsys, write(tmp_path / "t.jsonl", to_json_line(fine().spans)))
     assert "Nobody needs to do anything: GET / succeeded in 5.0 ms." in out
     assert "◀" not in out
-    assert "Ask next" not in out
+    assert "Next:" not in out
 
 
 def test_broken_lines_are_named_with_their_number_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
