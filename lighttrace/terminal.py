@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 _BOLD, _DIM, _RED, _YELLOW, _CYAN, _PLAIN = "\033[1m", "\033[2m", "\033[31m", "\033[33m", "\033[36m", "\033[0m"
 _NAME, _OWNER, _DEEPEST = 44, 28, 60  # characters of a span's name, of a service or team, and where bars begin at the latest
 _LEAD = 45  # characters of the lines before a name: 15 levels; of what is deeper, the last 15
-_MOST_ROWS = 400
-_MOST_ERRORS = 100
+_MOST_ROWS = 120
+_MANY = 30  # siblings; of so many, those of a kind are drawn once though others stand between them
+_MOST_ERRORS = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -65,15 +66,16 @@ def render_trace(rows: Iterable[Row], *, color: bool = False, width: int = 110) 
     if not spans:
         return ""
     roots, children = _forest(spans)
-    drawn = _walk(roots, children, _choose(spans, roots, children))
+    lead = _LEAD if width >= 110 else max(15, width // 2 - 25)
+    drawn = _walk(roots, children, _choose(spans, roots, children), lead)
     begin = min(row.start_ns for row in spans.values())
     length = max(1, max(row.end_ns for row in spans.values()) - begin)
     shown = [(entry.lead, entry.row) for entry in drawn if entry.row is not None]
-    left = min(_DEEPEST, max(30, width // 2), max(len(lead) + len(_label(row)) for lead, row in shown) + 1)
     right = max(
         len(_took(row, entry.folded) + _owner(row, width) + _here(row)) for entry in drawn if (row := entry.row) is not None
     )
-    bar = max(8, min(30, width - left - right))
+    left = min(_DEEPEST, max(27, width - right - 8), max(len(lead) + len(_label(row)) for lead, row in shown) + 1)
+    bar = max(6, min(30, width - left - right))
     lines = []
     for entry in drawn:
         lines.extend(_lines(entry, begin, length, left, bar, color, width))
@@ -128,7 +130,7 @@ def _choose(spans: dict[str, Row], roots: list[Row], children: dict[str, list[Ro
     return chosen
 
 
-def _walk(roots: list[Row], children: dict[str, list[Row]], chosen: set[str] | None) -> list[_Drawn]:
+def _walk(roots: list[Row], children: dict[str, list[Row]], chosen: set[str] | None, lead: int) -> list[_Drawn]:
     """Rows in the order of drawing; many of a kind in a row become one, and what is not chosen becomes a number."""
     drawn: list[_Drawn] = []
     stack = [(_Drawn("", row, folded), "") for row, folded in reversed(_fold(roots, children, chosen))]
@@ -138,8 +140,8 @@ def _walk(roots: list[Row], children: dict[str, list[Row]], chosen: set[str] | N
         if entry.row is None:
             continue
         groups = _fold(children.get(entry.row.span_id, []), children, chosen)
-        if len(below) > _LEAD:
-            below = "⋯  " + below[3 - _LEAD :]
+        if len(below) > lead:
+            below = "⋯  " + below[3 - lead :]
         for index, (child, folded) in reversed(list(enumerate(groups))):
             last = index == len(groups) - 1
             stack.append((_Drawn(below + ("└─ " if last else "├─ "), child, folded), below + ("   " if last else "│  ")))
@@ -147,14 +149,24 @@ def _walk(roots: list[Row], children: dict[str, list[Row]], chosen: set[str] | N
 
 
 def _fold(siblings: list[Row], children: dict[str, list[Row]], chosen: set[str] | None) -> list[tuple[Row | None, str]]:
-    """Five childless siblings or more of the same name and outcome, one after the other, are drawn once."""
+    """Five childless siblings or more of the same name and outcome are drawn once, where they follow one another or are very many."""
     groups: list[list[Row]] = []
+    known: dict[tuple[object, ...], list[Row]] = {}
     for row in siblings:
-        previous = groups[-1][-1] if groups else None
-        if previous is not None and _alike(previous, row) and previous.span_id not in children and row.span_id not in children:
-            groups[-1].append(row)
-        else:
+        if row.span_id in children:
             groups.append([row])
+            if len(siblings) < _MANY:
+                known.clear()
+            continue
+        kind = row.name, row.service, row.team, bool(row.error), row.guilty
+        group = known.get(kind)
+        if group is not None:
+            group.append(row)
+        else:
+            if len(siblings) < _MANY:
+                known.clear()
+            known[kind] = [row]
+            groups.append(known[kind])
     folded: list[tuple[Row | None, str]] = []
     hidden = 0
     for group in groups:
@@ -165,20 +177,10 @@ def _fold(siblings: list[Row], children: dict[str, list[Row]], chosen: set[str] 
         else:
             total = sum(row.end_ns - row.start_ns for row in group)
             whole = group[0]._replace(end_ns=max(row.end_ns for row in group))
-            folded.append((whole, f"× {len(group)}, {_duration(total)} together"))  # noqa: RUF001 - a multiplication sign is meant
+            folded.append((whole, f"× {len(group)}, {_duration(total)} in all"))  # noqa: RUF001 - a multiplication sign is meant
     if hidden:
         folded.append((None, f"… {hidden} more, and what is below them" if hidden > 1 else "… 1 more, and what is below it"))
     return folded
-
-
-def _alike(one: Row, other: Row) -> bool:
-    return (
-        one.name == other.name
-        and one.service == other.service
-        and one.team == other.team
-        and bool(one.error) == bool(other.error)
-        and one.guilty == other.guilty
-    )
 
 
 def _lines(entry: _Drawn, begin: int, length: int, left: int, bar: int, color: bool, width: int) -> list[str]:

@@ -43,7 +43,7 @@ def test_many_of_a_kind_are_drawn_once() -> None:
     rows = [row("a", None, "GET /", 0, 100)] + [row(f"q{number}", "a", "SELECT stock", number * 5, 4) for number in range(20)]
     drawn = render_trace(rows)
     assert drawn.count("SELECT stock") == 1
-    assert "× 20, 80.0 ms together" in drawn  # noqa: RUF001 - a multiplication sign is meant
+    assert "× 20, 80.0 ms in all" in drawn  # noqa: RUF001 - a multiplication sign is meant
 
 
 def test_one_that_failed_among_many_is_drawn_by_itself() -> None:
@@ -79,7 +79,7 @@ def test_trace_of_100_000_spans_shows_the_culprit_in_a_few_hundred_lines() -> No
     begun = time.process_time()
     lines = render_trace(rows).splitlines()
     assert time.process_time() - begun < 3
-    assert 300 < len(lines) < 1000
+    assert 100 < len(lines) < 400
     assert sum("◀ here" in line for line in lines) == 1
     assert sum("▶" in line for line in lines) == len(path)
     assert any("more, and what is below" in line for line in lines)

@@ -81,9 +81,9 @@ def is_silent_remote(tree: Tree, span: SpanRecord) -> bool:
     """Whether a client span's own time is that of a remote side which sends no spans. A database's is its caller's to improve."""
     if span.kind != "client" or tree.children.get(span.span_id):
         return False
-    if span.get(semconv.SERVICE_PEER_NAME) or span.attributes.get(semconv.PEER_TEAM):
+    if span.attributes.get(semconv.PEER_TEAM) or span.get(semconv.SERVICE_PEER_NAME):
         return True
-    return bool(span.get(semconv.SERVER_ADDRESS)) and span.get(semconv.DB_SYSTEM_NAME) is None
+    return span.get(semconv.DB_SYSTEM_NAME) is None and bool(span.get(semconv.SERVER_ADDRESS))
 
 
 def owner_of_time(tree: Tree, span: SpanRecord) -> str | None:

@@ -34,36 +34,56 @@ class Slowness(NamedTuple):
     """What the critical path below one span consists of."""
 
     times: dict[str, int]  # nanoseconds by span id
-    slowest: SpanRecord  # the largest self time
+    slowest: SpanRecord  # the largest self time of those that together took longest
+    spent_ns: int  # by the slowest and by those of its name in its service
+    alike: int  # how many these are
     repeated: Repeated | None  # where together it is more than the slowest span, or a good part of a fast request
 
 
 def measure(tree: Tree, root: SpanRecord) -> Slowness:
     """Look along the critical path of `root`."""
     times = self_times(critical_path(tree, root)) or {root.span_id: 0}
-    slowest = tree.spans[max(times, key=lambda span_id: times[span_id])]
+    # Many short waits for the same thing are one long one.
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for span_id in times:
+        span = tree.spans[span_id]
+        there = span.get(semconv.SERVER_ADDRESS) if span.kind == "client" else None
+        groups.setdefault((span.service, span.name, span.attributes.get(semconv.TEAM), there), []).append(span_id)
+    totals = {key: sum(times[span_id] for span_id in ids) for key, ids in groups.items()}
+    most = max(totals, key=lambda key: totals[key])
+    slowest = tree.spans[max(groups[most], key=lambda span_id: times[span_id])]
     repeated = max(
         (found for found in (_repeated(tree, times), _repeated_requests(tree, root, times)) if found is not None),
         key=lambda found: found.on_path_ns,
         default=None,
     )
-    if repeated is not None and repeated.on_path_ns < max(times[slowest.span_id], root.duration_ns * REPEATED_SHARE):
-        repeated = None
-    return Slowness(times, slowest, repeated)
+    if repeated is not None:
+        members = {span.span_id for span in repeated.spans}
+        rival = max((total for key, total in totals.items() if members.isdisjoint(groups[key])), default=0)
+        if repeated.on_path_ns < max(rival, root.duration_ns * REPEATED_SHARE):
+            repeated = None
+    return Slowness(times, slowest, totals[most], len(groups[most]), repeated)
+
+
+def _is_waited_for(span: SpanRecord, on_path_ns: int) -> bool:
+    """Whether most of it lies on the critical path: of many at once only the last does."""
+    return 2 * on_path_ns >= span.duration_ns
 
 
 def _repeated(tree: Tree, times: dict[str, int]) -> Repeated | None:
     groups: dict[tuple[str, str], list[SpanRecord]] = {}
-    for span_id in times:
+    for span_id, on_path in times.items():
         span, parent = tree.spans[span_id], tree.parent.get(span_id)
-        if parent is not None and span.kind != "server" and span.get(semconv.DB_SYSTEM_NAME) is not None:
+        if parent is None or span.kind == "server" or span.get(semconv.DB_SYSTEM_NAME) is None:
+            continue
+        if _is_waited_for(span, on_path):
             groups.setdefault((parent.span_id, _query(span)), []).append(span)
     found = None
     for (parent_id, query), spans in groups.items():
         if len(spans) >= REPEATED:
-            on_path = sum(times[span.span_id] for span in spans)
-            if found is None or on_path > found.on_path_ns:
-                found = Repeated(tree.spans[parent_id], query, spans, on_path)
+            together = sum(times[span.span_id] for span in spans)
+            if found is None or together > found.on_path_ns:
+                found = Repeated(tree.spans[parent_id], query, spans, together)
     return found
 
 
@@ -77,7 +97,9 @@ def _repeated_requests(tree: Tree, root: SpanRecord, times: dict[str, int]) -> R
             parent_id = tree.parent[span.span_id].span_id
             waited[parent_id] = waited.get(parent_id, 0) + waited[span.span_id]
     for span in below:
-        if span.kind == "client" and span.span_id in waited and span is not root and span.get(semconv.DB_SYSTEM_NAME) is None:
+        if span.kind != "client" or span is root or span.get(semconv.DB_SYSTEM_NAME) is not None:
+            continue
+        if _is_waited_for(span, waited.get(span.span_id, 0)):
             server = next((child for child in tree.children.get(span.span_id, ()) if child.kind == "server"), None)
             request = title_of(server) if server is not None else str(span.get(semconv.URL_TEMPLATE) or "")
             if " " in request or (request and server is None):  # a bare method says nothing of what was asked for
@@ -106,7 +128,7 @@ def judge_slowness(tree: Tree, found: Slowness, handled: tuple[str, ...]) -> Ver
     root, slowest = tree.root, found.slowest
     if found.repeated is not None:
         return _judge_repeated(tree, found, found.repeated, handled)
-    spent = found.times[slowest.span_id]
+    spent = found.spent_ns
     per_cent = 100 * spent / max(1, root.duration_ns)
     team, service = owner_of_time(tree, slowest), slowest.service or None
     missing = list(tree.evidence_missing)
@@ -126,7 +148,7 @@ def judge_slowness(tree: Tree, found: Slowness, handled: tuple[str, ...]) -> Ver
         confidence, between = "low", True
         why = f"{of_all} went by between {title_of(slowest)} of {owner_of(slowest)} and its server {owner_of(server)}: network, or a queue"
     else:
-        why = f"{title_of(slowest)} of {owner_of(slowest)} took {of_all} by itself"
+        why = f"{title_of(slowest)} of {owner_of(slowest)} took {of_all} by itself{f', in {found.alike} spans' if found.alike > 1 else ''}"
     if team is None:
         missing.append(f"nobody is named as the owner of {service or title_of(slowest)}")
         confidence = "low"

@@ -188,7 +188,7 @@ class _Blame:
         if slowest is self.origin:
             return False
         team = owner_of_time(self.tree, slowest)
-        spent = slowness.repeated.on_path_ns if slowness.repeated is not None else slowness.times[slowest.span_id]
+        spent = slowness.repeated.on_path_ns if slowness.repeated is not None else slowness.spent_ns
         what = f"{title_of(slowest)} of {owner_of(slowest)}"
         if slowness.repeated is not None:
             what = f"{slowness.repeated.query!r}, sent {len(slowness.repeated.spans)} times by {what}"

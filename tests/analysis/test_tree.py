@@ -55,6 +55,42 @@ def test_segments_of_the_critical_path_tile_the_root_exactly(spans: list[SpanRec
         assert sum(self_times(segments).values()) == root.duration_ns
 
 
+def waited_for(tree: Tree, span: SpanRecord, moved: int, begin: int, end: int) -> list[str]:
+    """For every nanosecond from `begin` to `end`, the id of the span that is waited for; as slow and as plain as can be.
+
+    While any child went on, the one of them that was the last to finish is waited for; else the span itself.
+    """
+    if begin >= end:
+        return []
+    children = []
+    for child in tree.children.get(span.span_id, []):
+        shift = moved
+        if (span.kind, child.kind) == ("client", "server"):
+            room = span.duration_ns - child.duration_ns
+            if room >= 0 and (child.start_ns < span.start_ns or child.end_ns > span.end_ns):
+                shift += span.start_ns + room // 2 - child.start_ns
+            elif room < 0 and not span.start_ns <= child.start_ns <= span.end_ns:
+                shift += span.start_ns - child.start_ns
+        first, last = child.start_ns + shift, child.end_ns + shift
+        if max(first, begin) < min(last, end):
+            children.append((last, first, shift, child))
+    if not children:
+        return [span.span_id] * (end - begin)
+    last, first, shift, child = max(children, key=lambda entry: entry[:2])
+    first, last = max(first, begin), min(last, end)
+    before = waited_for(tree, span, moved, begin, first)
+    return before + waited_for(tree, child, shift, first, last) + [span.span_id] * (end - last)
+
+
+@given(SPANS)
+@settings(deadline=None, max_examples=300)
+def test_critical_path_is_that_of_the_plain_reference(spans: list[SpanRecord]) -> None:
+    tree = Tree(spans)
+    for root in tree.roots:
+        found = [segment.span.span_id for segment in critical_path(tree, root) for _ in range(segment.start_ns, segment.end_ns)]
+        assert found == waited_for(tree, root, 0, root.start_ns, root.end_ns)
+
+
 @given(SPANS)
 @settings(deadline=None, max_examples=300)
 def test_every_span_stands_in_the_tree_once(spans: list[SpanRecord]) -> None:

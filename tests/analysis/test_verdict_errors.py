@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lighttrace.analysis import SpanRecord, Verdict, verdict
-from tests.analysis.traces import Trace
+from tests.analysis.traces import Trace, as_received
 
 
 class Case(NamedTuple):
@@ -39,7 +39,16 @@ def failed_leaf(trace: Trace) -> None:
     trace.add("inventory", "load", 2, 5, work, error=("ValueError", "no stock"))
 
 
-@case(kind="error", team="risk", service="ledger", span="score", code="fraud.py:7 in score", confidence="high", path=8)
+@case(
+    kind="error",
+    team="risk",
+    service="ledger",
+    span="score",
+    code="fraud.py:7 in score",
+    confidence="high",
+    path=8,
+    asks="why does score() in fraud.py:7 raise KeyError: 'BE'?",
+)
 def error_that_travelled_up_four_services(trace: Trace) -> None:
     parent: Any = trace.server("storefront", "POST /orders", 0, 100, status=500)
     services = ["storefront", "checkout", "inventory", "ledger"]
@@ -114,7 +123,13 @@ def client_error_whose_callee_has_an_errored_query(trace: Trace) -> None:
     trace.query("checkout", "INSERT orders", 7, 2, server, error=("UniqueViolation", "x"), db__response__status_code="23505")
 
 
-@case(kind="error", team="web", service="storefront", code="storefront/app.py:60 in pay")
+@case(
+    kind="error",
+    team="web",
+    service="storefront",
+    code="storefront/app.py:60 in pay",
+    asks="why does pay() in storefront/app.py:60 send a GET / that checkout refuses with 422?",
+)
 def client_error_names_the_line_in_which_it_came_up(trace: Trace) -> None:
     where = {"code__file__path": "storefront/app.py", "code__function__name": "pay", "code__line__number": 60}
     root = trace.server("storefront", "POST /orders", 0, 50, status=500, error=("HTTPStatusError", "Client error '422'"), **where)
@@ -149,14 +164,29 @@ def request_that_was_asked_wrongly_after_an_error_was_handled(trace: Trace) -> N
 REFUSED = ("requests.exceptions.ConnectionError", "[Errno 111] Connection refused")
 
 
-@case(kind="error", team="banking", service="bank", words="refused the connection", missing="no span of bank", confidence="high")
+@case(
+    kind="error",
+    team="banking",
+    service="bank",
+    words="refused the connection",
+    missing="no span of bank",
+    confidence="high",
+    asks="is bank up? It refuses connections from checkout.",
+)
 def connection_refused_by_a_known_peer(trace: Trace) -> None:
     root = trace.server("checkout", "POST /payments", 0, 50, status=500)
     peer = {"service__peer__name": "bank", "lighttrace__peer__team": "banking"}
     trace.client("checkout", 5, 2, root, None, error=REFUSED, server__address="bank.example", server__port=443, **peer)
 
 
-@case(kind="error", team="payments", words="unknown remote bank.example:443", missing="peer table", confidence="low")
+@case(
+    kind="error",
+    team="payments",
+    words="unknown remote bank.example:443",
+    missing="peer table",
+    confidence="low",
+    asks='whose is bank.example:443? Answer it for next time: in [peers], "bank.example" = { service = "...", team = "..." }.',
+)
 def connection_refused_by_nobody_known(trace: Trace) -> None:
     root = trace.server("checkout", "POST /payments", 0, 50, status=500)
     trace.client("checkout", 5, 2, root, None, error=REFUSED, server__address="bank.example", server__port=443)
@@ -167,6 +197,23 @@ def connection_refused_by_a_peer_whose_team_other_spans_tell(trace: Trace) -> No
     root = trace.server("checkout", "POST /payments", 0, 50, status=500)
     trace.call("checkout", "inventory", 2, 10, root)
     trace.client("checkout", 20, 2, root, None, error=REFUSED, service__peer__name="inventory")
+
+
+@case(kind="error", team="logistics", service="inventory", confidence="medium", missing="only known from another call")
+def connection_refused_where_another_call_of_the_trace_was_answered(trace: Trace) -> None:
+    root = trace.server("checkout", "POST /payments", 0, 50, status=500)
+    there = {"server__address": "10.0.0.7", "server__port": 7003}
+    trace.server("inventory", "GET /stock", 3, 8, trace.client("checkout", 2, 10, root, **there))
+    trace.client("checkout", 20, 2, root, None, error=REFUSED, **there)
+
+
+@case(kind="error", team="payments", words="unknown remote gateway:80", confidence="low")
+def connection_refused_by_a_gateway_before_many_services(trace: Trace) -> None:
+    root = trace.server("checkout", "POST /payments", 0, 50, status=500)
+    there = {"server__address": "gateway", "server__port": 80}
+    for number, service in enumerate(["inventory", "ledger"]):
+        trace.server(service, "GET /", 3 + number * 10, 4, trace.client("checkout", 2 + number * 10, 6, root, **there))
+    trace.client("checkout", 30, 2, root, None, error=REFUSED, **there)
 
 
 @case(kind="error", team="payments", words="3 times", confidence="low")
@@ -201,7 +248,15 @@ def call_that_never_left(trace: Trace) -> None:
 TIMED_OUT = ("httpx.ReadTimeout", "timed out")
 
 
-@case(kind="error", team="logistics", service="inventory", span="count all", words="gave up after 100 ms", confidence="medium")
+@case(
+    kind="error",
+    team="logistics",
+    service="inventory",
+    span="count all",
+    words="gave up after 100 ms",
+    confidence="medium",
+    asks="why does count all of inventory take 380 ms? checkout waits for 100 ms at most.",
+)
 def timeout_above_a_slow_child(trace: Trace) -> None:
     root = trace.server("checkout", "POST /payments", 0, 120, status=500)
     client = trace.client("checkout", 5, 100, root, None, error=TIMED_OUT)
@@ -358,6 +413,23 @@ def client_error_by_the_old_names(trace: Trace) -> None:
     trace.client("storefront", 5, 60, root, None, http__status_code="404", net__peer__name="inventory", error=True)
 
 
+@case(kind="error", team="web", words="unknown remote bank.example:8443", confidence="low")
+def connection_refused_and_the_address_is_only_in_the_old_url(trace: Trace) -> None:
+    root = trace.server("storefront", "GET /", 0, 100, status=500)
+    old = {"http__url": "https://user@bank.example:8443/charges?x=1", "server__address": None}
+    trace.client("storefront", 5, 6, root, None, error=REFUSED, **old)
+
+
+@case(kind="error", team="web", words="ConnectionError: [Errno 111] Connection refused)")
+def connection_refused_with_the_whole_pedigree_in_the_message(trace: Trace) -> None:
+    root = trace.server("storefront", "GET /", 0, 100, status=500)
+    said = (
+        "HTTPConnectionPool(host='bank', port=80): Max retries exceeded with url: /charges (Caused by "
+        "NewConnectionError(\"HTTPConnection(host='bank', port=80): Failed to establish a new connection: [Errno 111] Connection refused\"))"
+    )
+    trace.client("storefront", 5, 6, root, None, error=("requests.exceptions.ConnectionError", said))
+
+
 @case(kind="error", team="web", words="peer.service-bank refused", confidence="low")
 def connection_refused_by_the_old_names(trace: Trace) -> None:
     root = trace.server("storefront", "GET /", 0, 100, status=500)
@@ -385,6 +457,8 @@ def test_blame_is_put_where_an_engineer_would(name: str) -> None:
     for key, known in CASES[name].expected.items():
         if key == "words":
             assert known in found.why
+        elif key == "asks":
+            assert found.question == known
         elif key == "missing":
             assert known in "; ".join(found.evidence_missing)
         elif key == "spans":
@@ -409,6 +483,16 @@ def check(found: Verdict, spans: list[SpanRecord]) -> None:
         assert (found.team, found.service, found.span, found.path) == (None, None, None, ())
     else:
         assert found.path[-1] == found.span_id
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_blame_is_the_same_after_the_way_over_otlp(name: str) -> None:
+    spans = CASES[name].build()
+    known = verdict(spans)
+    for form, received in as_received(spans).items():
+        found = verdict(received)
+        assert (sorted(found.handled), sorted(found.also)) == (sorted(known.handled), sorted(known.also)), form
+        assert found._replace(handled=(), also=()) == known._replace(handled=(), also=()), form
 
 
 def test_verdict_does_not_depend_on_the_order_in_which_spans_arrive() -> None:

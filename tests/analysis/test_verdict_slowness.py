@@ -7,7 +7,7 @@ import pytest
 
 from lighttrace.analysis import SpanRecord, verdict
 from tests.analysis.test_verdict_errors import check
-from tests.analysis.traces import Trace
+from tests.analysis.traces import Trace, as_received
 
 CASES: dict[str, tuple[Callable[[], list[SpanRecord]], dict[str, Any]]] = {}
 
@@ -136,6 +136,57 @@ def repeated_queries_that_take_next_to_nothing(trace: Trace) -> None:
         trace.query("inventory", "SELECT stock", 2 + number * 12, 1, root)
 
 
+@case(
+    kind="latency",
+    team="web",
+    service="storefront",
+    span="GET /wishlist",
+    n_plus_one=("GET /stock/{sku}", 12, 240.0),
+    words="sent the request 'GET /stock/{sku}' to inventory 12 times under GET /wishlist: 240 ms of 250 ms",
+    asks="can GET /wishlist ask inventory for all 12 at once, or side by side, and not 'GET /stock/{sku}' one by one?",
+)
+def n_plus_one_over_http(trace: Trace) -> None:
+    root = trace.server("storefront", "GET /wishlist", 0, 250)
+    for number in range(12):
+        trace.call("storefront", "inventory", 2 + number * 20, 20, root, name="GET /stock/{sku}")
+
+
+@case(kind="latency", team="web", n_plus_one=("GET /rates/{id}", 12, 240.0), words="to rates.example:443")
+def n_plus_one_over_http_to_what_sends_no_spans(trace: Trace) -> None:
+    root = trace.server("storefront", "GET /wishlist", 0, 250)
+    there = {"server__address": "rates.example", "server__port": 443, "url__template": "GET /rates/{id}"}
+    for number in range(12):
+        trace.client("storefront", 2 + number * 20, 20, root, **there)
+
+
+@case(kind="none", team=None)
+def many_requests_at_once(trace: Trace) -> None:
+    root = trace.server("storefront", "GET /wishlist", 0, 250)
+    for number in range(12):
+        trace.call("storefront", "inventory", 2 + number / 10, 240, root, name="GET /stock/{sku}")
+
+
+@case(kind="none", team=None)
+def many_queries_at_once(trace: Trace) -> None:
+    root = trace.server("inventory", "GET /bundles", 0, 250)
+    for number in range(12):
+        trace.query("inventory", "SELECT stock", 2 + number / 10, 240, root)
+
+
+@case(
+    kind="latency",
+    team="logistics",
+    service="inventory",
+    span="GET /stock/{sku}",
+    n_plus_one=None,
+    words="took 10.80 s of 12.00 s (90 %) by itself, in 12 spans",
+)
+def many_requests_each_of_which_is_slow_by_itself(trace: Trace) -> None:
+    root = trace.server("storefront", "GET /wishlist", 0, 12_000)
+    for number in range(12):
+        trace.call("storefront", "inventory", 2 + number * 900, 900 + number, root, name="GET /stock/{sku}")
+
+
 @case(kind="none", team=None)
 def few_repeated_queries(trace: Trace) -> None:
     root = trace.server("inventory", "GET /bundles", 0, 150)
@@ -223,6 +274,8 @@ def test_slowness_is_put_where_an_engineer_would(name: str) -> None:
     for key, known in expected.items():
         if key == "words":
             assert known in found.why
+        elif key == "asks":
+            assert found.question == known
         elif key == "missing":
             assert known in "; ".join(found.evidence_missing)
         elif key == "handled":
@@ -238,6 +291,33 @@ def test_slowness_is_put_where_an_engineer_would(name: str) -> None:
         for shares in (found.shares, found.service_shares, found.span_shares):
             assert sum(percent for _, percent in shares) == pytest.approx(100, abs=0.5)
     check(found, spans)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_slowness_is_the_same_after_the_way_over_otlp(name: str) -> None:
+    spans = CASES[name][0]()
+    known = verdict(spans)
+    for form, received in as_received(spans).items():
+        found = verdict(received)
+        assert found._replace(handled=tuple(sorted(found.handled))) == known._replace(handled=tuple(sorted(known.handled))), form
+
+
+def test_shares_are_per_cent_of_the_critical_path_by_team_service_and_span() -> None:
+    trace = Trace()
+    root = trace.server("storefront", "GET /", 0, 1000)
+    trace.add("storefront", "render", 0, 100, root)
+    client = trace.client("storefront", 110, 790, root, name="GET")
+    server = trace.server("checkout", "GET /cart", 150, 700, client)
+    trace.add("checkout", "score", 200, 250, server, team="risk")
+    trace.client("checkout", 500, 300, server, name="POST", service__peer__name="bank", lighttrace__peer__team="banking")
+    trace.add("recommendations", "hidden", 200, 500, client)  # not waited for
+    for spans in (trace.spans, *as_received(trace.spans).values()):
+        found = verdict(spans)
+        assert found.shares == (("web", 30.0), ("banking", 30.0), ("risk", 25.0), ("payments", 15.0))
+        assert found.service_shares == (("checkout", 70.0), ("storefront", 30.0))
+        assert found.span_shares == (
+            ("POST", 30.0), ("score", 25.0), ("GET /cart", 15.0), ("GET /", 11.0), ("render", 10.0), ("GET", 9.0),
+        )  # fmt: skip
 
 
 def test_what_counts_as_slow_can_be_said() -> None:

@@ -1,7 +1,14 @@
 """Traces written by hand: spans by name, times in milliseconds."""
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
+from google.protobuf.json_format import Parse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from lighttrace.analysis.decode import from_json_line, from_protobuf
+from lighttrace.analysis.encode import to_json_line
 from lighttrace.analysis.model import SpanRecord
 
 MS = 1_000_000
@@ -102,3 +109,20 @@ class Trace:
         """All spans but these, which were lost on the way."""
         lost = {span.span_id for span in spans}
         return [span for span in self.spans if span.span_id not in lost]
+
+
+def to_protobuf(spans: Sequence[SpanRecord]) -> bytes:
+    """An `ExportTraceServiceRequest` of these spans, made by protobuf's own library."""
+    line = json.loads(to_json_line(spans))
+    made = [span for group in line["resourceSpans"] for scope in group["scopeSpans"] for span in scope["spans"]]
+    ids = [{key: bytes.fromhex(span.pop(key, "")) for key in ("traceId", "spanId", "parentSpanId")} for span in made]
+    request = Parse(json.dumps(line), ExportTraceServiceRequest())  # its own JSON has ids in base64: they are put in afterwards
+    messages = [span for group in request.resource_spans for scope in group.scope_spans for span in scope.spans]
+    for message, known in zip(messages, ids, strict=True):
+        message.trace_id, message.span_id, message.parent_span_id = known["traceId"], known["spanId"], known["parentSpanId"]
+    return request.SerializeToString()
+
+
+def as_received(spans: Sequence[SpanRecord]) -> dict[str, list[SpanRecord]]:
+    """The spans as an exporter's own objects, and as they are after a way over OTLP."""
+    return {"json": from_json_line(to_json_line(spans)), "protobuf": from_protobuf(to_protobuf(spans))}

@@ -3,17 +3,21 @@
 import gzip
 import io
 import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import Parse
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+import lighttrace
 from lighttrace.analysis.encode import to_json_line
 from lighttrace.cli.main import main
-from tests.analysis.traces import Trace
+from tests.analysis.traces import Trace, to_protobuf
+
+PACKAGE_ROOT = str(Path(lighttrace.__file__).resolve().parent.parent)
 
 
 def failing(number: int = 1) -> Trace:
@@ -42,24 +46,6 @@ def fine(number: int = 3) -> Trace:
 def write(path: Path, *lines: str) -> str:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
-
-
-def protobuf(trace: Trace) -> bytes:
-    line = json.loads(to_json_line(trace.spans))
-    for group in line["resourceSpans"]:
-        for scope in group["scopeSpans"]:
-            for span in scope["spans"]:  # protobuf's own JSON has ids in base64: they are put in afterwards
-                for key in ("traceId", "spanId", "parentSpanId"):
-                    span.pop(key, None)
-    request = Parse(json.dumps(line), ExportTraceServiceRequest())
-    spans = iter(trace.spans)
-    for group in request.resource_spans:
-        for scope in group.scope_spans:
-            for message in scope.spans:
-                span = next(spans)
-                message.trace_id, message.span_id = bytes.fromhex(span.trace_id), bytes.fromhex(span.span_id)
-                message.parent_span_id = bytes.fromhex(span.parent_id or "")
-    return request.SerializeToString()
 
 
 def why(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -165,11 +151,11 @@ def test_no_trace_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_protobuf_is_read_whatever_its_length_looks_like(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "t.pb"
-    file.write_bytes(protobuf(failing()))
+    file.write_bytes(to_protobuf(failing().spans))
     assert json.loads(why(capsys, str(file), "--json")[1])["verdict"]["team"] == "payments"
     trace = fine()
     trace.spans[0].resource, trace.spans[0].attributes = {}, {}
-    while (body := protobuf(trace))[1] != ord("{"):  # a group of 123 bytes: as if a JSON object followed an empty line
+    while (body := to_protobuf(trace.spans))[1] != ord("{"):  # a group of 123 bytes: as if a JSON object followed an empty line
         trace.spans[0].resource = {"service.name": "s" * (len(str(trace.spans[0].resource.get("service.name", ""))) + 1)}
         assert len(body) < 200
     file.write_bytes(body)
@@ -178,7 +164,7 @@ def test_protobuf_is_read_whatever_its_length_looks_like(tmp_path: Path, capsys:
 
 def test_broken_protobuf_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "t.pb"
-    file.write_bytes(protobuf(failing())[:100])
+    file.write_bytes(to_protobuf(failing().spans)[:100])
     code, out, err = why(capsys, str(file))
     assert (code, out) == (1, "")
     assert "not an OTLP trace in protobuf" in err
@@ -217,6 +203,90 @@ def test_standard_input_is_read(capsys: pytest.CaptureFixture[str], monkeypatch:
 def test_what_is_slow_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "t.jsonl", to_json_line(fine().spans))
     assert json.loads(why(capsys, file, "--json", "--slow-ms", "5")[1])["verdict"]["kind"] == "latency"
+
+
+def unreachable(number: int = 4) -> Trace:
+    """A failure of a team of which the trace tells no contact."""
+    trace = Trace(number)
+    root = trace.server("storefront", "POST /orders", 0, 50, status=500)
+    where = {"code__file__path": "fraud.py", "code__function__name": "Scores.country", "code__line__number": 7}
+    trace.add("storefront", "score", 10, 5, root, error=("KeyError", "'BE'"), lighttrace__error__team="risk", **where)
+    return trace
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "lighttrace.toml"])
+def test_contact_comes_from_the_repository_in_which_it_is_asked(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    file = write(tmp_path / "t.jsonl", to_json_line(unreachable().spans), to_json_line(failing(5).spans))
+    table = "tool.lighttrace.teams" if name == "pyproject.toml" else "teams"
+    (tmp_path / name).write_text(
+        f'[{table}.risk]\ncontact = "#risk-oncall"\nurl = "https://wiki/risk"\n[{table}.payments]\ncontact = "#another"\n'
+    )
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    _, out, _ = why(capsys, file)
+    assert "Reach them:   #risk-oncall, https://wiki/risk" in out
+    assert "Next:         ask #risk-oncall: why does country() in fraud.py:7 raise KeyError: 'BE'?" in out
+    assert "Reach them:   #payments-oncall, https://runbooks/payments" in out  # what the trace says is nearer to it
+    found = [json.loads(line)["verdict"] for line in why(capsys, file, "--json")[1].splitlines()]
+    assert (found[0]["team"], found[0]["contact"], found[0]["url"]) == ("risk", "#risk-oncall", "https://wiki/risk")
+    assert found[0]["question"] == "why does country() in fraud.py:7 raise KeyError: 'BE'?"
+
+
+def test_team_that_nobody_tells_how_to_reach_is_asked_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = why(capsys, write(tmp_path / "t.jsonl", to_json_line(unreachable().spans)))
+    assert "Reach them" not in out
+    assert "Next:         ask team risk: why does country() in fraud.py:7 raise KeyError: 'BE'?" in out
+
+
+def big(number: int = 6) -> Trace:
+    """Hundreds of spans with long names, ten levels deep, of which one fails."""
+    trace = Trace(number)
+    parent = trace.server(
+        "storefront-behind-the-european-edge", "POST /customers/{customer}/orders/{order}/returns", 0, 900, status=500
+    )
+    for depth in range(10):
+        for sibling in range(40):
+            trace.query("storefront-behind-the-european-edge", f"SELECT table_{sibling % 7}", depth * 80 + sibling, 0.5, parent)
+        name = f"repackage everything that was returned by {depth}"
+        parent = trace.add("storefront-behind-the-european-edge", name, depth * 80 + 50, 800 - depth * 80, parent, error=True)
+    trace.add("storefront-behind-the-european-edge", "weigh", 880, 5, parent, error=("ValueError", "no weight " * 40))
+    return trace
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize("columns", [80, 120])
+def test_terminal_is_given_colors_and_lines_that_fit(columns: int, tmp_path: Path) -> None:
+    import pty
+
+    lines = [to_json_line(trace.spans) for trace in (failing(), slow(), fine(), unreachable(), big())]
+    file = write(tmp_path / "t.jsonl", *lines)
+    environ = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": PACKAGE_ROOT}
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        environ.pop(name, None)
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "lighttrace", "why", file]
+    with subprocess.Popen(command, stdout=slave, stderr=slave, cwd=tmp_path, env=environ) as process:
+        os.close(slave)
+        told = b""
+        try:
+            while part := os.read(master, 65536):
+                told += part
+        except OSError:  # how Linux tells that nobody writes any more
+            pass
+        os.close(master)
+        assert process.wait(30) == 0
+    assert b"\x1b[1m" in told
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", told.decode()).replace("\r\n", "\n")
+    assert max(map(len, plain.splitlines())) <= columns
+    assert len(plain.splitlines()) < 250  # of 465 spans
+    assert plain.count("◀ here") == 4
+    assert plain.count("\n  Next:") == 4
 
 
 def test_nothing_in_a_trace_can_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
