@@ -67,6 +67,11 @@ def test_scenarios_have_the_known_culprits() -> None:
         "error-handled-by-retry": None,
         "slow-recommendation-on-the-path": "discovery",
         "slow-recommendation-off-the-path": "payments",
+        "timeout-above-a-slow-service": "logistics",
+        "bank-hangs": "payments",
+        "one-slow-branch": "logistics",
+        "exception-in-a-library": "risk",
+        "caller-that-lies": "risk",
     }
 
 

@@ -39,6 +39,7 @@ class Scenario(NamedTuple):
     services: list[str]
     verdict: dict[str, Any]
     stopped: list[str] = []  # noqa: RUF012 - never changed
+    teams: list[str] = []  # noqa: RUF012 - never changed; where given, the owners of the trace's spans are exactly these
 
     def mistakes(self, verdict: dict[str, Any]) -> list[str]:
         """How a verdict differs from what is known. `code` need only begin so; `queries` is how often one was repeated.
@@ -175,7 +176,11 @@ def play(scenario: Scenario, shop: shops.Shop, receiver: Receiver) -> Result:
     if not spans:
         return Result(scenario, None, [], None, problems)
     found = verdict(spans)
-    return Result(scenario, spans[0].trace_id, spans, found, problems + scenario.mistakes(found.to_json()))
+    problems += scenario.mistakes(found.to_json())
+    owners = sorted({span.team or "" for span in spans})
+    if scenario.teams and owners != scenario.teams:
+        problems.append(f"the spans belong to {', '.join(owners)} and should belong to {', '.join(scenario.teams)}")
+    return Result(scenario, spans[0].trace_id, spans, found, problems)
 
 
 def send(scenario: Scenario, port: int) -> int:
@@ -184,7 +189,11 @@ def send(scenario: Scenario, port: int) -> int:
     body = json.dumps(request["body"]) if "body" in request else None
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_DEADLINE_S)
     try:
-        headers = {"User-Agent": f"{USER_AGENT}/{scenario.name}", "Content-Type": "application/json"}
+        headers = {
+            "User-Agent": f"{USER_AGENT}/{scenario.name}",
+            "Content-Type": "application/json",
+            **request.get("headers", {}),
+        }
         connection.request(request["method"], request["path"], body, headers)
         answer = connection.getresponse()
         answer.read()

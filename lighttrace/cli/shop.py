@@ -15,7 +15,7 @@ from typing import Any, final
 
 from lighttrace.cli.postgres import Postgres
 
-NEEDED = ("fastapi", "uvicorn", "flask", "httpx", "requests", "starlette")
+NEEDED = ("fastapi", "uvicorn", "flask", "itsdangerous", "httpx", "requests", "starlette")
 """Modules that the shop's services import. The extra `demo` brings them."""
 
 START_DEADLINE_S = 20.0

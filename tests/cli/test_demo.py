@@ -58,7 +58,8 @@ def test_every_verdict_is_the_known_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - begun < 30
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["scenario"] for line in lines] == [scenario.name for scenario in demo.load_scenarios()]
+    names = [scenario.name for scenario in demo.load_scenarios()]
+    assert [line["scenario"] for line in lines] == names
     found = {line["scenario"]: line for line in lines}
     assert found["fraud-exception"]["verdict"]["team"] == "risk"
     assert found["fraud-exception"]["verdict"]["code"].startswith("checkout/fraud.py:")
@@ -70,6 +71,11 @@ def test_every_verdict_is_the_known_one(tmp_path: Path) -> None:
     assert [trace[0].trace_id for trace in traces] == [line["trace_id"] for line in lines]
     assert [len(trace) for trace in traces] == [line["spans"] for line in lines]
     assert all(span.team for trace in traces for span in trace)
+    assert {span.team for span in traces[names.index("one-slow-branch")]} == {"web", "logistics"}
+    lied_to = traces[names.index("caller-that-lies")]
+    callers = {span.service: span.attributes.get("lighttrace.caller.team") for span in lied_to if span.kind == "server"}
+    assert callers == {"storefront": "nobody", "inventory": "web", "checkout": "web"}  # it arrived, and went no farther
+    assert "nobody" not in {span.team for span in lied_to} | {span.attributes.get("lighttrace.error.team") for span in lied_to}
     assert not left_behind(str(tmp_path))
 
 

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from itsdangerous import URLSafeSerializer
+
 import lighttrace
 
+VOUCHERS = URLSafeSerializer("known to the printer of the vouchers and to us")
 RISK_OF_COUNTRY = {"NL": 5, "DE": 5, "GB": 10, "US": 15}
 
 
@@ -21,3 +24,13 @@ def score_amount(amount: int) -> int:
 def score_country(country: str) -> int:
     """The bug of this module: not every country is in the table."""
     return RISK_OF_COUNTRY[country]
+
+
+def redeem(voucher: str, amount: int) -> int:
+    """What is left to pay.
+
+    Another bug of this module: a voucher that nobody signed is not expected. The exception comes from the library that
+    looks at the signature, and what has to be mended is here.
+    """
+    worth: int = VOUCHERS.loads(voucher)
+    return max(0, amount - worth)

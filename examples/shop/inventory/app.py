@@ -41,3 +41,21 @@ def show_bundle(bundle: str) -> dict[str, Any]:
             row = connection.one("SELECT on_hand, pg_sleep(0.05) FROM stock WHERE upper(sku) = upper(%s)", sku)
             found[sku] = row[0] if row else 0
     return {"bundle": bundle, "stock": found}
+
+
+@app.get("/warehouses/{city}/days")
+def show_days(city: str) -> dict[str, Any]:
+    """How many days a parcel from there takes. Another bug: Gent's are counted anew each time, from all that was ever sent."""
+    return {"city": city, "days": 2 if ask_slowly(city, 0.9 if city == "Gent" else 0.01) else None}
+
+
+@app.get("/warehouses/{city}/stocktake")
+def show_stocktake(city: str) -> dict[str, Any]:
+    """What a warehouse is worth, added up while the caller waits."""
+    return {"city": city, "known": ask_slowly(city, 1.2)}
+
+
+def ask_slowly(city: str, seconds: float) -> bool:
+    """Whether there is such a warehouse; the pause stands for a table with years of parcels in it."""
+    with database.connect() as connection:
+        return connection.one("SELECT sku, pg_sleep(%s) FROM stock WHERE warehouse = %s LIMIT 1", seconds, city) is not None

@@ -17,6 +17,7 @@ lighttrace.init(service="storefront", team="web")
 CHECKOUT = os.environ.get("CHECKOUT_URL", "http://127.0.0.1:7002")
 INVENTORY = os.environ.get("INVENTORY_URL", "http://127.0.0.1:7003")
 RECOMMENDATIONS = os.environ.get("RECOMMENDATIONS_URL", "http://127.0.0.1:7004")
+WAREHOUSES = ("Utrecht", "Gent", "Lille", "Essen")
 PRICES = {"teapot": 2450, "umbrella": 1890, "armchair": 24900, "lamp": 5900}  # in cents
 
 
@@ -39,6 +40,7 @@ class Order(BaseModel):
     country: str = "NL"
     gift: bool = False
     suggest: bool = False
+    voucher: str | None = None
 
 
 @app.get("/products/{sku}")
@@ -52,6 +54,19 @@ async def show_product(sku: str) -> dict[str, Any]:
 async def show_bundle(bundle: str) -> dict[str, Any]:
     """Everything in a bundle, and how many there are of each."""
     return await fetch(f"{INVENTORY}/bundles/{bundle}")
+
+
+@app.get("/delivery")
+async def show_delivery() -> dict[str, Any]:
+    """How soon a parcel can be there: every warehouse is asked at once, and the slowest decides."""
+    answers = await asyncio.gather(*(fetch(f"{INVENTORY}/warehouses/{city}/days") for city in WAREHOUSES))
+    return {answer["city"]: answer["days"] for answer in answers}
+
+
+@app.get("/stocktake/{city}")
+async def show_stocktake(city: str) -> dict[str, Any]:
+    """What a warehouse holds, for those who wait half a second for it and no longer."""
+    return await fetch(f"{INVENTORY}/warehouses/{city}/stocktake", timeout=0.5)
 
 
 @app.post("/orders")
@@ -71,14 +86,16 @@ async def pay(order: Order) -> dict[str, Any]:
         # The bug of this service: gift orders take the price from the printed voucher, a text with a comma.
         amount = f"{PRICES[order.sku] / 100:.2f}".replace(".", ",")
     body = {"amount": amount, "card": order.card, "country": order.country}
+    if order.voucher is not None:
+        body["voucher"] = order.voucher
     response = await app.state.client.post(f"{CHECKOUT}/payments", json=body)
     response.raise_for_status()
     return dict(response.json())
 
 
-async def fetch(url: str) -> dict[str, Any]:
-    """Ask another service."""
-    response = await app.state.client.get(url)
+async def fetch(url: str, timeout: float = 10) -> dict[str, Any]:
+    """Ask another service, and wait so many seconds for its answer."""
+    response = await app.state.client.get(url, timeout=timeout)
     response.raise_for_status()
     return dict(response.json())
 
