@@ -9,6 +9,7 @@ KINDS = ("internal", "internal", "server", "client", "producer", "consumer")
 STATUSES = ("unset", "ok", "error")
 
 _NO: dict[str, Any] = {}
+_CANCELLED = ("CancelledError", "CancellationException", "Cancelled")  # of asyncio, concurrent.futures, Java, trio
 
 
 class SpanRecord:
@@ -76,10 +77,21 @@ class SpanRecord:
 
     @property
     def failed(self) -> bool:
-        """Whether it went wrong: its status is Error, or it is an HTTP call with 5xx that was given no status."""
-        if self.status != "unset":
-            return self.status == "error"
-        return self.kind in ("server", "client") and (self.http_status or 0) >= 500
+        """Whether it went wrong: its status is Error, or it is an HTTP call with 5xx that was given no status.
+
+        What was cancelled did not go wrong, whatever its tracer says: something else did, or nothing.
+        """
+        if self.status == "error":
+            return not self._cancelled or (self.http_status or 0) >= 500
+        return self.status == "unset" and self.kind in ("server", "client") and (self.http_status or 0) >= 500
+
+    @property
+    def _cancelled(self) -> bool:
+        kind = self.attributes.get(semconv.ERROR_TYPE)
+        if kind is None:
+            event = self.exception
+            kind = event["attributes"].get(semconv.EXCEPTION_TYPE) if event is not None else None
+        return str(kind).rpartition(".")[2] in _CANCELLED
 
     @property
     def duration_ns(self) -> int:

@@ -206,6 +206,9 @@ class _Blame:
         )
         self.question = f"why does {who} take {time_of(spent)}? {waits}."
         self.guilty, self.team, self.service, self.code = slowest, team, slowest.service or None, slowest.code
+        if is_silent_remote(self.tree, slowest):
+            self.service = str(slowest.get(semconv.SERVICE_PEER_NAME) or "") or self.service
+            self.missing.append(f"no span of {remote_of(slowest)} itself")
         self.doubt("medium")
         return True
 
