@@ -67,6 +67,7 @@ def examine(*, network: bool = True) -> dict[str, Any]:
     attempt = _endpoint(config, problems) if network else None
     owners = _owners(config, notes)
     _causes(config, notes)
+    drops = _drops(config, notes)
     return {
         "lighttrace": lighttrace.__version__,
         "python": platform.python_version(),
@@ -80,6 +81,7 @@ def examine(*, network: bool = True) -> dict[str, Any]:
         "endpoint": attempt,
         "owners": owners,
         "counters": dict(sorted(guard.counters.items())),
+        "drops": drops,
         "failures": {name: site.last_error for name, site in sorted(guard.sites.items()) if site.failures},
         "problems": problems,
         "notes": notes,
@@ -174,6 +176,22 @@ def _code_by_team(config: Any, resolver: Any) -> dict[str, int]:
         if seen > _MOST_FILES:
             break
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _drops(config: Any, notes: list[str]) -> list[dict[str, Any]]:
+    """What other processes of the service said about spans that they dropped."""
+    import time
+
+    from lighttrace.export import report
+
+    found = report.read(config.service)
+    for entry in found[:5]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["at"]))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in entry["dropped"].items())
+        notes.append(
+            f"process {entry['pid']} of this service dropped spans, until {when}: {reasons}; it exported {entry['exported']}"
+        )
+    return found
 
 
 def _causes(config: Any, notes: list[str]) -> None:

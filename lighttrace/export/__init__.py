@@ -31,6 +31,7 @@ def build(config: "Config") -> "SpanQueue":
         delay=config.schedule_delay_s,
         export_timeout=config.export_timeout_s,
         exit_timeout=config.exit_timeout_s,
+        report=lambda books: _report(config.service, books),
     )
     global _queues
     if _queues is None:
@@ -41,6 +42,12 @@ def build(config: "Config") -> "SpanQueue":
             os.register_at_fork(after_in_child=_in_child)  # once: what is registered stays for good
     _queues.add(queue)
     return queue
+
+
+def _report(service: str, books: dict[str, Any]) -> None:
+    from lighttrace.export import report  # with the first spans that are dropped
+
+    report.write(service, books)
 
 
 def _in_child() -> None:

@@ -48,8 +48,10 @@ class SpanQueue:
         delay: float = 5.0,
         export_timeout: float = 30.0,
         exit_timeout: float = 5.0,
+        report: Callable[[dict[str, Any]], object] | None = None,
     ) -> None:
         self._make_exporter = make_exporter
+        self._report = report  # is told the books when there are drops to tell
         self.size = max(1, size)
         self.most_bytes = most_bytes
         self.batch_size = max(1, min(batch_size, size))
@@ -326,6 +328,11 @@ class SpanQueue:
     def _tell_drops(self) -> None:
         if self._shed_untold and self._sender.teller.dropped(self._drops()):
             self._shed_untold = False
+            self._report_drops()
+
+    def _report_drops(self) -> None:
+        if self._report is not None and self.dropped:
+            guard.call(guard.site("export.report"), self._report, self.stats())
 
     def _close_exporter(self) -> None:
         exporter, self._exporter = self._exporter, None
@@ -468,4 +475,5 @@ class SpanQueue:
         lost = self.dropped.get("shutdown", 0)
         if lost or self._shed_untold:
             self._sender.teller.ended(self._drops())
+        self._report_drops()
         return done and not lost

@@ -103,3 +103,19 @@ def test_keys_of_the_backend_are_not_shown(tmp_path: Path) -> None:
     for options in (("--json",), ()):
         done = run(tmp_path, *options, OTEL_EXPORTER_OTLP_HEADERS=headers, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
         assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_spans_that_a_process_of_the_service_dropped_are_told(tmp_path: Path) -> None:
+    program = "import lighttrace\nlighttrace.init(exit_timeout=2.0)\nfor n in range(100):\n    with lighttrace.span('s'): pass\n"
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_SERVICE_NAME": "shop", "TMPDIR": str(tmp_path)}
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("LIGHTTRACE_", "OTEL_", "_LIGHTTRACE_"))}
+    environ.update(PYTHONPATH=PACKAGE_ROOT, **variables)
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environ, timeout=DEADLINE_S, check=True, capture_output=True
+    )
+    found = examine(tmp_path, **variables)
+    assert [entry["dropped"] for entry in found["drops"]] == [{"connection": 100}]
+    assert any("dropped spans" in note and "100 connection" in note for note in found["notes"])
+    assert examine(tmp_path, **{**variables, "OTEL_SERVICE_NAME": "another"})["drops"] == []
+    (directory,) = tmp_path.glob("lighttrace-*")
+    assert directory.stat().st_mode & 0o077 == 0

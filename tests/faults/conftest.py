@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,12 @@ def backend() -> Iterator[Backend]:
     """A backend in threads of its own, that takes everything until it is told otherwise."""
     with Backend() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def reports_stay_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What processes tell `lighttrace doctor` of their drops goes into the test's own directory."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 @pytest.fixture(scope="session")
