@@ -136,8 +136,8 @@ def test_one_line_when_it_goes_down_and_one_when_it_is_back(backend: Backend, re
     record(
         3,
         "the backend is killed under load, and comes back 1.2 s later",
-        f"{len(done.log)} log lines: one when it went, one when it was back; no span was dropped",
-        f"{lines} log lines",
+        f"log lines: {len(done.log)}, one when it went, one when it was back; no span was dropped",
+        f"log lines: {lines}",
     )
 
 
