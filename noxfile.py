@@ -4,6 +4,7 @@ Everything is tested as a user gets it: each session installs the wheel built fr
 empty directory where the checkout cannot be imported by accident.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -80,6 +81,19 @@ def oldest(session: nox.Session) -> None:
     newest_only = (tests / "compat", tests / "export" / "test_encoding.py")
     heavier = "tests/test_api.py::test_init_brings_neither_exporters_nor_the_sdk"
     run_pytest(session, *(f"--ignore={path}" for path in newest_only), f"--deselect={heavier}")
+
+
+BASELINE = ROOT / "benchmarks" / "baseline.json"
+
+
+@nox.session(python=[version for version in usable_pythons() if version in json.loads(BASELINE.read_text())["pythons"]][-1:] or None)
+def regression(session: nox.Session) -> None:
+    """Whether tracing became more expensive: instructions counted by valgrind, which do not wobble as times do."""
+    if shutil.which("valgrind") is None:
+        session.error("valgrind is missing: on Debian, apt-get install valgrind")
+    libraries = json.loads(BASELINE.read_text())["libraries"]
+    session.install(str(ROOT), *(f"{name}=={version}" for name, version in libraries.items()))
+    session.run("python", str(ROOT / "benchmarks" / "regression.py"), *session.posargs, env={"PYTHONPATH": None})
 
 
 @nox.session

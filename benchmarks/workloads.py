@@ -1,4 +1,4 @@
-"""What is traced. Each workload gives (call, count): `call()` does `count` operations in this process."""
+"""What is traced. Each workload gives `call`: `call(count)` does that many operations in this process."""
 
 import asyncio
 import io
@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-Workload = tuple[Callable[[], object], int]
+Prepare = Callable[[Any], None]
+Workload = Callable[[int], object]
 
 
-def environ_of(path: str) -> dict[str, Any]:
-    """A WSGI request."""
+def _environ(path: str) -> dict[str, Any]:
     return {
         "REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": "a=1", "SERVER_NAME": "localhost",
         "SERVER_PORT": "8000", "HTTP_HOST": "localhost:8000", "HTTP_USER_AGENT": "curl/8", "REMOTE_ADDR": "127.0.0.1",
@@ -20,7 +20,7 @@ def environ_of(path: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _flask(prepare: Callable[[Any], None], path: str) -> Workload:
+def _flask(prepare: Prepare, path: str) -> Workload:
     from flask import Flask
 
     app = Flask("bench")
@@ -35,27 +35,26 @@ def _flask(prepare: Callable[[Any], None], path: str) -> Workload:
 
     prepare(app)
 
-    def call() -> None:
-        for _ in range(1000):
-            body = app(environ_of(path), lambda status, headers, exc_info=None: None)
+    def call(count: int) -> None:
+        for _ in range(count):
+            body = app(_environ(path), lambda status, headers, exc_info=None: None)
             b"".join(body)
             getattr(body, "close", lambda: None)()
 
-    return call, 1000
+    return call
 
 
-def flask(prepare: Callable[[Any], None]) -> Workload:
-    """One request through Flask."""
+def flask(prepare: Prepare) -> Workload:
+    """One request through Flask, without a server."""
     return _flask(prepare, "/users/7")
 
 
-def excluded(prepare: Callable[[Any], None]) -> Workload:
-    """One request to a route that the configuration excludes."""
+def flask_excluded(prepare: Prepare) -> Workload:
+    """One request through Flask to a route that the configuration excludes."""
     return _flask(prepare, "/healthz")
 
 
-def fastapi(prepare: Callable[[Any], None]) -> Workload:
-    """One request through FastAPI, without a server."""
+def _fastapi(prepare: Prepare, path: str) -> Workload:
     from fastapi import FastAPI
 
     app = FastAPI()
@@ -63,6 +62,10 @@ def fastapi(prepare: Callable[[Any], None]) -> Workload:
     @app.get("/users/{id}")
     async def user(id: int) -> dict[str, int]:
         return {"id": id}
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, int]:
+        return {"id": 7}
 
     prepare(app)
 
@@ -72,20 +75,30 @@ def fastapi(prepare: Callable[[Any], None]) -> Workload:
     async def send(message: object) -> None:
         pass
 
-    async def many() -> None:
-        for _ in range(1000):
+    async def many(count: int) -> None:
+        for _ in range(count):
             scope = {
                 "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-                "path": "/users/7", "raw_path": b"/users/7", "query_string": b"a=1", "root_path": "",
+                "path": path, "raw_path": path.encode(), "query_string": b"a=1", "root_path": "",
                 "headers": [(b"host", b"localhost:8000"), (b"user-agent", b"curl/8")],
                 "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000),
             }  # fmt: skip
             await app(scope, receive, send)
 
-    return lambda: asyncio.run(many()), 1000
+    return lambda count: asyncio.run(many(count))
 
 
-def sqlite3(prepare: Callable[[Any], None]) -> Workload:
+def fastapi(prepare: Prepare) -> Workload:
+    """One request through FastAPI, without a server."""
+    return _fastapi(prepare, "/users/7")
+
+
+def fastapi_excluded(prepare: Prepare) -> Workload:
+    """One request through FastAPI to a route that the configuration excludes."""
+    return _fastapi(prepare, "/healthz")
+
+
+def sqlite3(prepare: Prepare) -> Workload:
     """One query through sqlite3."""
     import sqlite3
 
@@ -93,17 +106,17 @@ def sqlite3(prepare: Callable[[Any], None]) -> Workload:
     connection.execute("create table users(id integer, name text)")
     connection.execute("insert into users values (1, 'a'), (2, 'b')")
 
-    def call() -> None:
-        for i in range(5000):
+    def call(count: int) -> None:
+        for i in range(count):
             cursor = connection.cursor()
             cursor.execute("select name from users where id = ?", (i & 3,))
             cursor.fetchall()
             cursor.close()
 
-    return call, 5000
+    return call
 
 
-def psycopg(prepare: Callable[[Any], None]) -> Workload:
+def psycopg(prepare: Prepare) -> Workload:
     """One query through psycopg against the PostgreSQL of `BENCH_POSTGRESQL`."""
     import psycopg
 
@@ -111,16 +124,16 @@ def psycopg(prepare: Callable[[Any], None]) -> Workload:
     connection.execute("create temporary table users(id integer, name text)")
     connection.execute("insert into users values (1, 'a'), (2, 'b')")
 
-    def call() -> None:
-        for i in range(1000):
+    def call(count: int) -> None:
+        for i in range(count):
             with connection.cursor() as cursor:
                 cursor.execute("select name from users where id = %s", (i & 3,))
                 cursor.fetchall()
 
-    return call, 1000
+    return call
 
 
-def requests(prepare: Callable[[Any], None]) -> Workload:
+def requests(prepare: Prepare) -> Workload:
     """One call through requests, the wire left out."""
     import requests
     import requests.adapters
@@ -135,25 +148,38 @@ def requests(prepare: Callable[[Any], None]) -> Workload:
     session = requests.Session()
     session.mount("http://", Local())
 
-    def call() -> None:
-        for _ in range(1000):
+    def call(count: int) -> None:
+        for _ in range(count):
             session.get("http://users.internal:8000/users/7?a=1")
 
-    return call, 1000
+    return call
 
 
-def httpx(prepare: Callable[[Any], None]) -> Workload:
+def httpx(prepare: Prepare) -> Workload:
     """One call through httpx over a real socket: the server is the sink."""
     import httpx
 
     client = httpx.Client()
     url = f"http://127.0.0.1:{os.environ['SINK_PORT']}/users/7?a=1"
 
-    def call() -> None:
-        for _ in range(300):
+    def call(count: int) -> None:
+        for _ in range(count):
             client.get(url)
 
-    return call, 300
+    return call
+
+
+def httpx_in_memory(prepare: Prepare) -> Workload:
+    """One call through httpx, the wire left out."""
+    import httpx
+
+    client = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, content=b"{}")))
+
+    def call(count: int) -> None:
+        for _ in range(count):
+            client.get("http://users.internal:8000/users/7?a=1")
+
+    return call
 
 
 ATTRIBUTES = {
@@ -163,29 +189,29 @@ ATTRIBUTES = {
 }  # fmt: skip
 
 
-def manual(prepare: Callable[[Any], None]) -> Workload:
+def manual(prepare: Prepare) -> Workload:
     """A span by hand with eight attributes, as each tracer's documentation says to make one."""
     if "ddtrace" in sys.modules:
         from ddtrace.trace import tracer
 
-        def call() -> None:
-            for _ in range(5000):
+        def call(count: int) -> None:
+            for _ in range(count):
                 with tracer.trace("GET") as span:
                     span.set_tags({key: str(value) for key, value in ATTRIBUTES.items()})
 
     elif "logfire" in sys.modules:
         import logfire
 
-        def call() -> None:
-            for _ in range(5000):
+        def call(count: int) -> None:
+            for _ in range(count):
                 with logfire.span("GET", **ATTRIBUTES):
                     pass
 
     elif "sentry_sdk" in sys.modules:
         import sentry_sdk
 
-        def call() -> None:
-            for _ in range(5000):
+        def call(count: int) -> None:
+            for _ in range(count):
                 with sentry_sdk.start_transaction(op="http", name="GET") as span:
                     for key, value in ATTRIBUTES.items():
                         span.set_data(key, value)
@@ -195,19 +221,32 @@ def manual(prepare: Callable[[Any], None]) -> Workload:
 
         tracer = trace.get_tracer("bench")
 
-        def call() -> None:
-            for _ in range(5000):
+        def call(count: int) -> None:
+            for _ in range(count):
                 with tracer.start_as_current_span("GET", kind=trace.SpanKind.CLIENT, attributes=ATTRIBUTES):
                     pass
 
-    return call, 5000
+    return call
 
 
-def unsampled(prepare: Callable[[Any], None]) -> Workload:
+def unsampled(prepare: Prepare) -> Workload:
     """The same span with a sampler that drops it."""
     return manual(prepare)
 
 
-ALL = {
-    function.__name__: function for function in (manual, unsampled, flask, excluded, fastapi, requests, httpx, sqlite3, psycopg)
-}
+def none(prepare: Prepare) -> Workload:
+    """The loop of `manual` and `unsampled` around nothing: what there is to subtract from them."""
+
+    def call(count: int) -> None:
+        for _ in range(count):
+            pass
+
+    return call
+
+
+WORKLOADS: dict[str, Callable[[Prepare], Workload]] = {
+    function.__name__: function
+    for function in (
+        manual, unsampled, flask, flask_excluded, fastapi, fastapi_excluded, requests, httpx, httpx_in_memory, sqlite3, psycopg
+    )
+}  # fmt: skip
