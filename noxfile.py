@@ -86,7 +86,9 @@ def oldest(session: nox.Session) -> None:
 BASELINE = ROOT / "benchmarks" / "baseline.json"
 
 
-@nox.session(python=[version for version in usable_pythons() if version in json.loads(BASELINE.read_text())["pythons"]][-1:] or None)
+@nox.session(
+    python=[version for version in usable_pythons() if version in json.loads(BASELINE.read_text())["pythons"]][-1:] or None
+)
 def regression(session: nox.Session) -> None:
     """Whether tracing became more expensive: instructions counted by valgrind, which do not wobble as times do."""
     if shutil.which("valgrind") is None:

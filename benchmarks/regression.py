@@ -54,7 +54,10 @@ FLAT_PRICES = (
     (re.compile(r"_PyHamt_Find"), 60),
     (re.compile(r"hamt_node_\w+_dealloc"), 100),
     (re.compile(r"set_lookkey|set_add_entry"), 40),
-    (re.compile(r"_?Py(Object|Mem)_(Raw)?(Malloc|Calloc|Realloc|Free)\b|(malloc|calloc|realloc|free|_int_malloc|_int_free)\b"), 50),
+    (
+        re.compile(r"_?Py(Object|Mem)_(Raw)?(Malloc|Calloc|Realloc|Free)\b|(malloc|calloc|realloc|free|_int_malloc|_int_free)\b"),
+        50,
+    ),
 )
 
 
@@ -322,7 +325,9 @@ def main() -> int:
         return 2
     for name, version in versions().items():
         if baseline["libraries"].get(name) != version:
-            print(f"note: {name} is {version} here, {baseline['libraries'].get(name)} in the baseline; `nox -s regression` takes that")
+            print(
+                f"note: {name} is {version} here, {baseline['libraries'].get(name)} in the baseline; `nox -s regression` takes that"
+            )
     worse, better = check(known, known["reference"] / counted, added)
     if better:
         print("\nCheaper than the baseline: `nox -s regression -- --update` keeps it so.", *better, sep="\n  ")
