@@ -54,7 +54,7 @@ def child(tracer: str) -> None:
         pass
     tracemalloc.start()
     fill(make)
-    print(json.dumps(tracemalloc.get_traced_memory()[0]), flush=True)
+    print(json.dumps(tracemalloc.get_traced_memory()[1]), flush=True)
     os._exit(0)
 
 

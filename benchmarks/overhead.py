@@ -11,19 +11,27 @@ import argparse
 import contextlib
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Tracers that record a client or database call only inside a request of their own are measured on requests alone.
-SUITABLE = {"elastic": ("flask", "fastapi", "excluded"), "sentry": ("manual", "flask", "fastapi", "excluded")}
-TRACERS = "none,lighttrace,otel,logfire,ddtrace,elastic,sentry"
-WORKLOADS = "manual,unsampled,flask,excluded,fastapi,requests,httpx,sqlite3,psycopg"
-UNTRACED = ("manual", "unsampled")  # without a tracer there is nothing to measure
+# Tracers that record a client or database call only inside a request of their own are measured on requests alone; what is
+# not recorded is compared with OpenTelemetry's.
+SUITABLE = {
+    "none": ("flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg", "flask_excluded", "fastapi_excluded"),
+    "logfire": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
+    "ddtrace": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
+    "elastic": ("flask", "fastapi"),
+    "sentry": ("manual", "flask", "fastapi"),
+}
+TRACERS = ("none", "lighttrace", "otel", "logfire", "ddtrace", "elastic", "sentry")
+WORKLOADS = ("manual", "unsampled", "flask", "flask_excluded", "fastapi", "fastapi_excluded", "requests", "httpx", "sqlite3", "psycopg")  # fmt: skip
+COUNTS = {"manual": 5000, "unsampled": 5000, "sqlite3": 5000, "httpx": 300}  # operations at a time; of the others 1,000
+PEER_ROUNDS = 2  # what only has to be seen beside the others needs no more
 
 
 def child(tracer: str, workload: str, seconds: float) -> None:
@@ -34,17 +42,44 @@ def child(tracer: str, workload: str, seconds: float) -> None:
 
     os.environ["OTEL_BSP_MAX_QUEUE_SIZE"] = "200000"  # so that a tracer's figure never gains by dropping spans
     flush = tracers.start(tracer, os.environ["SINK_PORT"], workload)
-    call, count = workloads.ALL[workload](lambda app: tracers.prepare_app(tracer, app, workload))
-    call()
+    call = workloads.WORKLOADS[workload](lambda app: tracers.prepare_app(tracer, app, workload))
+    count = COUNTS.get(workload, 1000)
+    call(count)
     flush()
     runs: list[float] = []
     begun = time.monotonic()
     while time.monotonic() - begun < seconds or len(runs) < 3:
         cpu = time.process_time()
-        call()
+        call(count)
         flush()
         runs.append((time.process_time() - cpu) / count * 1e6)
     print(json.dumps(statistics.median(runs)), flush=True)
+    os._exit(0)
+
+
+def child_in_turns(workload: str, seconds: float) -> None:
+    """What LightTrace adds where it adds next to nothing: on and off in turns in one process, the median of the differences."""
+    sys.path.insert(0, HERE)
+    import workloads
+
+    import lighttrace
+
+    call = workloads.WORKLOADS[workload](lambda app: None)
+    differences: list[float] = []
+    begun = time.monotonic()
+    while time.monotonic() - begun < seconds or len(differences) < 20:
+        figures = {}
+        for on in (True, False) if len(differences) % 2 else (False, True):
+            if on:
+                lighttrace.init(service="bench", team="bench-team", exporter="none", exclude=["/healthz"])
+            call(100)
+            cpu = time.process_time()
+            call(400)
+            figures[on] = (time.process_time() - cpu) / 400 * 1e6
+            if on:
+                lighttrace.shutdown()
+        differences.append(figures[True] - figures[False])
+    print(json.dumps(statistics.median(differences)), flush=True)
     os._exit(0)
 
 
@@ -63,10 +98,10 @@ def sink() -> Iterator[str]:
         process.stdout.close()
 
 
-def run(tracer: str, workload: str, seconds: float, port: str) -> tuple[float | None, str]:
+def run(*arguments: str, port: str) -> tuple[float | None, str]:
     """One fresh process's figure, or why there is none."""
     done = subprocess.run(
-        [sys.executable, os.path.abspath(__file__), "--child", tracer, workload, str(seconds)],
+        [sys.executable, os.path.abspath(__file__), *arguments],
         env={**os.environ, "SINK_PORT": port}, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     if done.returncode or not done.stdout.strip():
@@ -74,55 +109,109 @@ def run(tracer: str, workload: str, seconds: float, port: str) -> tuple[float | 
     return json.loads(done.stdout.strip().splitlines()[-1]), ""
 
 
-def measure(names: list[str], kinds: list[str], rounds: int, seconds: float) -> tuple[dict[Any, float], dict[Any, str]]:
-    """Medians by (tracer, workload), and what was left out."""
-    figures: dict[tuple[str, str], list[float]] = {}
+Figures = dict[tuple[str, str], list[float]]
+
+
+def measure(
+    names: Sequence[str], kinds: Sequence[str], rounds: int, seconds: float
+) -> tuple[Figures, dict[tuple[str, str], str]]:
+    """The figures of each round by (tracer, workload), untraced ones too, and what was left out, with the reason."""
+    figures: Figures = {}
     missing: dict[tuple[str, str], str] = {}
-    with sink() as port:
-        for _ in range(rounds):
+    with sink() as port, postgresql() as url:
+        if url is None:
+            missing.update({(tracer, "psycopg"): "PostgreSQL's initdb and postgres are not installed" for tracer in names})
+        for number in range(rounds):
             for workload in kinds:
                 for tracer in names:
                     if (tracer, workload) in missing or workload not in SUITABLE.get(tracer, kinds):
                         continue
-                    if tracer == "none" and workload in UNTRACED:
+                    if number >= PEER_ROUNDS and tracer not in ("none", "lighttrace", "otel"):
                         continue
-                    figure, why = run(tracer, workload, seconds, port)
+                    figure, why = run("--child", tracer, workload, str(seconds), port=port)
                     if figure is None:
                         missing[tracer, workload] = why
                     else:
                         figures.setdefault((tracer, workload), []).append(figure)
-    return {key: statistics.median(values) for key, values in figures.items()}, missing
+                if workload.endswith("_excluded") and "lighttrace" in names:
+                    figure, why = run("--in-turns", workload, str(seconds * 2), port=port)
+                    if figure is not None:
+                        figures.setdefault(("lighttrace in turns", workload), []).append(figure)
+    return figures, missing
 
 
-def added(median: dict[Any, float]) -> dict[Any, float]:
-    """The untraced figure subtracted."""
-    return {key: value - median.get(("none", key[1]), 0.0) for key, value in median.items() if key[0] != "none"}
+@contextlib.contextmanager
+def postgresql() -> Iterator[str | None]:
+    """A PostgreSQL of its own while the block runs, its address in BENCH_POSTGRESQL; None where there is none."""
+    from lighttrace.cli.postgres import Postgres
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = Postgres.start(port)
+    if server is None or not server.wait_until_ready(30):
+        yield None
+        return
+    os.environ["BENCH_POSTGRESQL"] = server.url
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def added(figures: Figures) -> dict[tuple[str, str], float]:
+    """Medians, the untraced figure subtracted; where the two took turns in one process, that difference."""
+    median = {key: statistics.median(values) for key, values in figures.items()}
+    over = {
+        (tracer, workload): value - median.get(("none", workload), 0.0)
+        for (tracer, workload), value in median.items()
+        if tracer != "none"
+    }
+    for tracer, workload in list(over):
+        if tracer == "lighttrace in turns":
+            over["lighttrace", workload] = median[tracer, workload]
+            del over[tracer, workload]
+    return over
+
+
+def spread(figures: Figures, key: tuple[str, str]) -> float:
+    """Half the distance between the highest and the lowest round."""
+    values = figures.get(key, [0.0])
+    return (max(values) - min(values)) / 2
+
+
+def show(figures: Figures, missing: dict[tuple[str, str], str], names: Sequence[str], kinds: Sequence[str]) -> None:
+    """Print the table."""
+    over = added(figures)
+    untraced = {kind: statistics.median(figures.get(("none", kind), [0.0])) for kind in kinds}
+    print(f"{'CPU us added per op':22}" + "".join(f"{kind:>17}" for kind in kinds))
+    print(f"{'(untraced)':22}" + "".join(f"{untraced[kind]:17.1f}" for kind in kinds))
+    for tracer in names:
+        if tracer != "none":
+            cells = [
+                f"{over[tracer, kind]:10.2f} ±{spread(figures, (tracer, kind)):5.1f}" if (tracer, kind) in over else f"{'-':>17}"
+                for kind in kinds
+            ]
+            print(f"{tracer:22}" + "".join(cells))
+    for (tracer, workload), why in sorted(missing.items()):
+        print(f"left out: {tracer} on {workload}: {why[:120]}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tracers", default=TRACERS)
-    parser.add_argument("--workloads", default=WORKLOADS)
+    parser.add_argument("--tracers", default=",".join(TRACERS))
+    parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--seconds", type=float, default=1.0)
     options = parser.parse_args()
     names, kinds = options.tracers.split(","), options.workloads.split(",")
-    median, missing = measure(names, kinds, options.rounds, options.seconds)
-    over = added(median)
-    print(f"{'CPU us added per op':22}" + "".join(f"{kind:>11}" for kind in kinds))
-    print(f"{'(untraced)':22}" + "".join(f"{median.get(('none', kind), 0):11.1f}" for kind in kinds))
-    for tracer in names:
-        if tracer != "none":
-            cells = [f"{over[tracer, kind]:11.2f}" if (tracer, kind) in over else f"{'-':>11}" for kind in kinds]
-            print(f"{tracer:22}" + "".join(cells))
-    if "lighttrace" in names and "otel" in names:
-        ratios = [over.get(("lighttrace", kind), 0) / over[("otel", kind)] if over.get(("otel", kind)) else 0 for kind in kinds]
-        print(f"{'lighttrace / otel':22}" + "".join(f"{ratio:11.3f}" for ratio in ratios))
-    for (tracer, workload), why in sorted(missing.items()):
-        print(f"left out: {tracer} on {workload}: {why[:120]}")
+    figures, missing = measure(names, kinds, options.rounds, options.seconds)
+    show(figures, missing, names, kinds)
 
 
 if __name__ == "__main__":
     if "--child" in sys.argv:
         child(sys.argv[2], sys.argv[3], float(sys.argv[4]))
-    main()
+    elif "--in-turns" in sys.argv:
+        child_in_turns(sys.argv[2], float(sys.argv[3]))
+    else:
+        main()

@@ -38,9 +38,9 @@ GROUPS = (
 )  # fmt: skip
 """Workloads that share a process, so that their libraries are imported once; those that take longest first."""
 UNTRACED = {group: tuple(name for name in group if name not in ("manual", "unsampled", "encode")) for group in GROUPS}
-MARGIN = 0.05
+MARGIN = 0.02
 OTHER_BUILD = 0.15  # the margin where the reference says that this Python was built otherwise
-NOISE = 0.003  # of the untraced operation: two layouts of memory differ by so much in a big library, whatever is done below
+NOISE = 0.004  # of the untraced operation: two layouts of memory differ by so much in a big library, whatever is done below
 SLACK = {"instructions": 150, "bytes": 32}  # per operation; what is next to nothing may double
 COUNT = 40
 SPANS = 256  # of the batch that is encoded

@@ -1,6 +1,6 @@
 """Requests per second that a FastAPI service under uvicorn keeps at full load, one worker, export on.
 
-    python benchmarks/throughput.py [--tracers none,lighttrace,otel] [--rounds 5] [--seconds 4]
+    python benchmarks/throughput.py [--tracers none,lighttrace,otel] [--rounds 9] [--seconds 2]
 
 The load comes from another process over kept-alive connections (`wrk` where it is installed, else a client of our
 own); the backend is a third. Tracers take turns within a round; the share is the median of each round's own ratio.
@@ -66,42 +66,52 @@ def own_load(port: int, seconds: float) -> None:
     print(answered / (time.monotonic() - begun))
 
 
-def once(tracer: str, sink: str, seconds: float) -> float:
-    """One service, loaded for a while after a warm-up."""
+def started(tracer: str, sink: str) -> tuple["subprocess.Popen[bytes]", int]:
+    """A service that answers, and its port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, os.path.abspath(__file__), "--serve", tracer, str(port)],
         env={**os.environ, "SINK_PORT": sink, "OTEL_BSP_MAX_QUEUE_SIZE": "200000"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    try:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if time.monotonic() > until or process.poll() is not None:
-                    raise
-        load(port, 1)
-        return load(port, seconds)
-    finally:
-        process.kill()
-        process.wait()
+    until = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            if time.monotonic() > until or process.poll() is not None:
+                process.kill()
+                raise
+            time.sleep(0.05)
+    return process, port
 
 
-def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[float, float]]:
-    """Requests per second, and the share of the untraced service's in the same round; medians by tracer."""
+def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[float, float, float]]:
+    """Requests per second, the share of the untraced service's in the same round, and the share's spread; medians by tracer.
+
+    All services run all the time, idle but for the one whose turn it is, so that a slice may be short.
+    """
     sys.path.insert(0, HERE)
     from overhead import sink
 
     rates: dict[str, list[float]] = {name: [] for name in names}
+    services: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
     with sink() as port:
-        for _ in range(rounds):
+        try:
             for name in names:
-                rates[name].append(once(name, port, seconds))
+                services[name] = started(name, port)
+                load(services[name][1], 1)
+            for number in range(rounds):
+                for name in names if number % 2 else reversed(names):
+                    rates[name].append(load(services[name][1], seconds))
+        finally:
+            for process, _ in services.values():
+                process.kill()
+                process.wait()
+    shares = {name: [a / b for a, b in zip(values, rates["none"], strict=True)] for name, values in rates.items()}
     return {
-        name: (statistics.median(values), statistics.median(a / b for a, b in zip(values, rates["none"], strict=True)))
+        name: (statistics.median(values), statistics.median(shares[name]), (max(shares[name]) - min(shares[name])) / 2)
         for name, values in rates.items()
     }
 
@@ -109,11 +119,11 @@ def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tracers", default="none,lighttrace,otel")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=2)
     options = parser.parse_args()
     print(f"{'FastAPI under uvicorn':24}{'requests/s':>12}{'kept':>10}")
-    for name, (rate, share) in measure(options.tracers.split(","), options.rounds, options.seconds).items():
+    for name, (rate, share, _) in measure(options.tracers.split(","), options.rounds, options.seconds).items():
         print(f"{name:24}{rate:12.0f}{share:10.1%}")
 
 

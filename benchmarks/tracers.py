@@ -24,7 +24,7 @@ def start(name: str, port: str, workload: str) -> Callable[[], object]:
     os.environ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf"
     if workload == "unsampled":
         os.environ["OTEL_TRACES_SAMPLER"] = "always_off"
-    if workload == "excluded":
+    if workload.endswith("_excluded"):
         os.environ["OTEL_PYTHON_EXCLUDED_URLS"] = "healthz"
     return STARTS[name](port, workload)
 
@@ -50,7 +50,7 @@ def start_otel(port: str, workload: str) -> Callable[[], object]:
     provider = TracerProvider(resource=Resource.create({"service.name": "bench", "team": "bench-team"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
-    library = "flask" if workload == "excluded" else workload
+    library = workload.removesuffix("_excluded")
     if library in INSTRUMENTORS:
         module = importlib.import_module(f"opentelemetry.instrumentation.{library}")
         getattr(module, INSTRUMENTORS[library])().instrument()

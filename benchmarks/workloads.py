@@ -234,16 +234,6 @@ def unsampled(prepare: Prepare) -> Workload:
     return manual(prepare)
 
 
-def none(prepare: Prepare) -> Workload:
-    """The loop of `manual` and `unsampled` around nothing: what there is to subtract from them."""
-
-    def call(count: int) -> None:
-        for _ in range(count):
-            pass
-
-    return call
-
-
 WORKLOADS: dict[str, Callable[[Prepare], Workload]] = {
     function.__name__: function
     for function in (
