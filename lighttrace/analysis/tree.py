@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from lighttrace.analysis.model import SpanRecord
 
 SKEW_NS = 1_000_000  # a server may begin this much before its client, or after it had its answer, before clocks are suspected
-LATE_NS = 10_000_000  # a server may end this much after its client: it goes on for a moment after it has answered
+LATE_NS = 40_000_000  # a server may end this much after its client: it goes on for a moment after it has answered, on a busy machine longer
 _PLACING = 2_000_000  # comparisons that placing orphans by their time may take
 
 

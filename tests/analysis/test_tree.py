@@ -166,6 +166,13 @@ def test_server_that_goes_on_a_moment_after_its_client_proves_no_skew() -> None:
     assert Tree(trace.spans).evidence_missing == []
 
 
+def test_server_on_a_busy_machine_that_is_late_at_both_ends_proves_no_skew() -> None:
+    trace = Trace()
+    root = trace.client("a", 0, 100, None)
+    trace.server("b", "held up", 25, 95, root)
+    assert Tree(trace.spans).evidence_missing == []
+
+
 def test_the_more_complete_record_of_a_duplicate_is_kept() -> None:
     trace = Trace()
     trace.server("a", "GET /", 0, 10)

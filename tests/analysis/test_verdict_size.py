@@ -65,7 +65,9 @@ def ladder(length: int) -> list[SpanRecord]:
     return trace.spans
 
 
-@pytest.mark.parametrize("shape", [chain, star, rings, orphans, bush, ladder])
+@pytest.mark.parametrize(
+    "shape", [chain, star, *(pytest.param(shape, marks=pytest.mark.slow) for shape in (rings, orphans, bush, ladder))]
+)
 def test_verdict_on_100_000_spans_takes_a_second_or_two(shape: Callable[[int], list[SpanRecord]]) -> None:
     spans = shape(100_000)
     begun = time.process_time()  # of this process: what else the machine does is not what is measured
