@@ -20,7 +20,7 @@ from lighttrace.analysis.model import SpanRecord
 from lighttrace.analysis.verdict import Verdict, verdict
 from lighttrace.backend import Receiver
 from lighttrace.cli import shop as shops
-from lighttrace.cli.why import render
+from lighttrace.cli.why import columns, render
 from lighttrace.terminal import wants_color
 
 TRACE_DEADLINE_S = 10.0
@@ -245,7 +245,7 @@ def _print(result: Result, number: str) -> None:
     request = result.scenario.request
     print(f"{bold}[{number}] {result.scenario.title}{plain}   {request['method']} {request['path']}")
     if result.verdict is not None:
-        print(render(result.spans, result.verdict, color=color))
+        print(render(result.spans, result.verdict, color=color, width=columns(), wrap=sys.stdout.isatty()))
     for problem in result.problems:
         print(f"{red}✗ {problem}{plain}")
     if not result.problems:

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a bar shows a question mark
     color = wants_color(sys.stdout)
-    width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((110, 24)).columns))
+    width = columns()
     contacts = _Contacts()
     for trace_id, members in traces.items():
         tree = Tree(members)
@@ -139,9 +139,14 @@ def _summary(trace_id: str, tree: Tree, found: Verdict) -> dict[str, Any]:
     }
 
 
-def render(spans: Iterable[SpanRecord], found: Verdict, *, color: bool = False, width: int = 110) -> str:
+def columns() -> int:
+    """The terminal's width, within what a tree can be drawn in and read; 110 where there is none."""
+    return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((110, 24)).columns))
+
+
+def render(spans: Iterable[SpanRecord], found: Verdict, *, color: bool = False, width: int = 110, wrap: bool = False) -> str:
     """The tree with the guilty path marked, the sentence, how to reach the team, and the next question to ask."""
-    return _render(Tree(spans), found, color, width)
+    return _render(Tree(spans), found, color, width, wrap)
 
 
 def _render(tree: Tree, found: Verdict, color: bool, width: int, wrap: bool = False) -> str:
