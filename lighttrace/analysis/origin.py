@@ -150,6 +150,8 @@ def _not_retried(tree: Tree, siblings: Iterable[SpanRecord]) -> list[SpanRecord]
         if not span.failed:
             key = _operation(tree, span)
             succeeded[key] = max(succeeded.get(key, 0), span.start_ns)
+    if not succeeded:
+        return failed
     return [span for span in failed if succeeded.get(_operation(tree, span), -1) < span.end_ns]
 
 
