@@ -7,7 +7,8 @@ and then 2N operations: the difference is what N operations take, without start-
 count minus the untraced one. `bytes` is what the queue holds for each operation until its spans are sent.
 
 Seeds are fixed, garbage collection is off and no worker runs: two runs of one checkout count the same, and what an innocent
-change moves in memory is left out (FLAT_PRICES).
+change moves in memory is left out (FLAT_PRICES). A number is there to be compared with itself later: what is added to a
+request of a big library that does next to nothing of ours (fastapi_excluded) may even lie below zero.
 A Python built otherwise needs other counts for the same work, so that a loop of plain Python is counted too (`reference`)
 and all numbers are scaled by it. Libraries are those of `baseline.json`: `nox -s regression` installs exactly these.
 """

@@ -220,8 +220,47 @@ def table_of_costs(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(results: dict[str, Any], quick: bool) -> str:
+    """What the README says."""
+    added = results["overhead"]["added"]
+    rounds = results["overhead"]["rounds"]
+    lines = [
+        "CPU microseconds that tracing adds to one operation, encoding and export included, from one run of",
+        f"`python benchmarks/run.py{' --quick' if quick else ''}` on {machine()}, {today()}.",
+        "",
+        "| one | untraced | LightTrace adds | OpenTelemetry's SDK and contrib add | ratio |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name in GOALS:
+        ours, theirs = added.get(f"lighttrace/{name}"), added.get(f"otel/{name}")
+        if ours is not None and theirs:
+            untraced = sorted(rounds.get(f"none/{name}", [0.0]))
+            middle = untraced[len(untraced) // 2]
+            lines.append(f"| {WHAT[name]} | {middle:.3g} | {ours:.3g} | {theirs:.3g} | {ours / theirs:.2f} |")
+    start, ours, theirs = results["startup"], results["memory"]["lighttrace"], results["memory"]["otel"]
+    said = [
+        f"`{name}` adds {start[name][0]:.0f} ms to a program's start."
+        for name in ("import lighttrace", "lighttrace run")
+        if start.get(name)
+    ]
+    said.append(f"10,000 queued spans take {ours / 2**20:.1f} MiB, the SDK's {theirs / 2**20:.1f}.")
+    share = results["throughput"]
+    said.append(
+        f"FastAPI under uvicorn at full load keeps {share['lighttrace'][1]:.0%} of its requests, {share['otel'][1]:.0%} with the SDK."
+    )
+    picture = "![CPU time added per operation, by tracer](docs/plots/added-cost.svg)"
+    return "\n".join(
+        [*lines, "", *said, "", picture, "", "All goals, peers and methods: [docs/performance.md](docs/performance.md)."]
+    )
+
+
+def today() -> str:
+    """The date of the run."""
+    return dt.datetime.now(dt.timezone.utc).date().isoformat()
+
+
 def write(results: dict[str, Any], rows: list[Row], quick: bool) -> None:
-    """docs/performance.md and the plots."""
+    """docs/performance.md, the plots, and the figures of the README."""
     import svg
 
     plots = ROOT / "docs" / "plots"
@@ -241,13 +280,17 @@ def write(results: dict[str, Any], rows: list[Row], quick: bool) -> None:
     missing = sorted({f"{PEERS.get(key.split('/')[0], key)} ({key.split('/')[1]}: {why[:80]})" for key, why in results["overhead"]["missing"].items()})  # fmt: skip
     text = (HERE / "performance.md.in").read_text()
     for name, value in {
-        "DATE": dt.datetime.now(dt.timezone.utc).date().isoformat(),
+        "DATE": today(),
         "COMMAND": "python benchmarks/run.py" + (" --quick" if quick else ""),
         "MACHINE": machine(), "VERSIONS": versions(), "GOALS": table(rows), "COSTS": table_of_costs(results),
         "LEFT_OUT": "Left out: " + "; ".join(missing) + "." if missing else "",
     }.items():  # fmt: skip
         text = text.replace("{{" + name + "}}", value)
     (ROOT / "docs" / "performance.md").write_text(text)
+    readme = (ROOT / "README.md").read_text()
+    before, _, rest = readme.partition("<!-- figures:begin -->\n")
+    _, _, after = rest.partition("<!-- figures:end -->")
+    (ROOT / "README.md").write_text(f"{before}<!-- figures:begin -->\n{summary(results, quick)}\n<!-- figures:end -->{after}")
 
 
 def main() -> int:
@@ -266,7 +309,7 @@ def main() -> int:
     print("\n" + "\n".join(f"{row.what:{wide}}{row.goal:12}{row.result:44}{'met' if row.met else 'NOT MET'}" for row in rows))
     if set(parts) == set(PARTS):
         write(results, rows, options.quick)
-        print("\nwrote docs/performance.md and docs/plots/")
+        print("\nwrote docs/performance.md, docs/plots/ and the README's figures")
     return 0
 
 
