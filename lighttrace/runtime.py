@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from lighttrace import guard
+from lighttrace import exits, guard
 
 _active: "Runtime | None" = None
 _last: Any = None  # the provider of the runtime before, whose tracers programs still hold
@@ -96,6 +96,19 @@ class Runtime:
 
         wiring.in_child()
         self.pipeline.set_resource(with_program_resource(self._resource(self.team)))
+        exits.in_child(self.pipeline)
+
+    def busy(self) -> bool:
+        """Whether a process that ended now would lose a span."""
+        from lighttrace.tracing.context import SPAN_KEY, current
+
+        span = current.get().get(SPAN_KEY)
+        return bool(self.queue.stats()["queued"] or (span is not None and span.is_recording()))
+
+    def leave(self, timeout: float | None) -> None:
+        """The process is about to end: send what there is. What others flush and stop is theirs, as without us."""
+        exits.end_open(self.pipeline)
+        self._stop(timeout)
 
     def _stop(self, timeout: float | None) -> bool:
         return self.queue.shutdown(self.config.exit_timeout_s if timeout is None else timeout)
@@ -137,12 +150,20 @@ def init(service: str | None = None, team: str | None = None, **options: Any) ->
     if _last is not None:
         runtime.provider.take_over(_last)
     runtime.start()
+    exits.watch(runtime.leave, runtime.busy)
     _active, _last = runtime, runtime.provider
     if not _generation:
-        atexit.register(shutdown)
+        atexit.register(_at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_in_child)
     _generation += 1
+
+
+def _at_exit() -> None:
+    if _active is not None:
+        guard.call(guard.site("exits.leave"), exits.end_open, _active.pipeline)
+    shutdown()
+    exits.keep_interrupt()
 
 
 def _in_child() -> None:
@@ -184,6 +205,7 @@ def shutdown(timeout: float | None = None) -> None:
 
         deadline = time.monotonic() + (runtime.config.exit_timeout_s if timeout is None else timeout)
         wait = wiring.stop()
+        exits.unwatch()
         registry.disable()
         for module in _WRITERS_OF_BAGGAGE:
             imports.forget(module, _watch_baggage)

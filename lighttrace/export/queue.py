@@ -84,6 +84,13 @@ class SpanQueue:
         self._behind = False
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
+        self._make_locks()
+        self._flushes: list[set[int]] = []  # of each flush: the spans that it waits for, by id()
+        self._shed_untold = False
+        self._sender = Sender(self.export_timeout)
+        self._exporter = None
+
+    def _make_locks(self) -> None:
         self._starting = threading.Lock()
         self._sending = threading.Lock()  # one at a time, where no worker can be started
         # Held, but for the moment between a wake-up and the worker's taking note. Unlike an Event it may be released by
@@ -92,10 +99,6 @@ class SpanQueue:
         self._wake.acquire()
         # Guards the books. Reentrant for the same reason; the program's side never waits for it.
         self._done = threading.Condition(threading.RLock())
-        self._flushes: list[set[int]] = []  # of each flush: the spans that it waits for, by id()
-        self._shed_untold = False
-        self._sender = Sender(self.export_timeout)
-        self._exporter = None
 
     def in_child(self) -> None:
         """After a fork: the parent's spans are the parent's to send. Nothing is joined, closed, logged or started."""
@@ -213,6 +216,10 @@ class SpanQueue:
         return len(self._pending) + len(self._sieve)
 
     def _start(self) -> None:
+        if type(threading.Lock()) is not type(self._wake):
+            # Patched by gevent or eventlet since: threads are greenlets now, and a real lock would stop all of them at once.
+            self._make_locks()
+            self._sender.hurry = threading.Event()
         if not self._starting.acquire(blocking=False):
             return
         try:
