@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from lighttrace import guard, semconv
+from lighttrace import forks, guard, semconv
 from lighttrace.instrument.imports import forget, when_imported
 
 if TYPE_CHECKING:
@@ -156,7 +156,9 @@ def _arm() -> None:
 
 
 def _caught_in_c() -> bool:
-    """Whether a server that Python is embedded in (uWSGI) handles SIGTERM, of which Python knows nothing."""
+    """Whether a server that Python is embedded in handles SIGTERM, or will, of which Python knows nothing."""
+    if forks.in_uwsgi():
+        return True
     try:
         with open("/proc/self/status", "rb") as status:
             for line in status:
@@ -164,7 +166,7 @@ def _caught_in_c() -> bool:
                     return bool(int(line[7:], 16) >> (_SIGTERM - 1) & 1)
     except (OSError, ValueError):  # no Linux
         pass
-    return "uwsgi" in sys.modules
+    return False
 
 
 def _on_sigterm(number: int, frame: Any) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from lighttrace import exits, guard
+from lighttrace import exits, forks, guard
 
 _active: "Runtime | None" = None
 _last: Any = None  # the provider of the runtime before, whose tracers programs still hold
@@ -150,12 +150,15 @@ def init(service: str | None = None, team: str | None = None, **options: Any) ->
     if _last is not None:
         runtime.provider.take_over(_last)
     runtime.start()
+    if forks.watch_uwsgi():
+        from lighttrace.export import preload
+
+        preload(config)
     exits.watch(runtime.leave, runtime.busy)
     _active, _last = runtime, runtime.provider
     if not _generation:
         atexit.register(_at_exit)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_in_child)
+        forks.after_in_child(_in_child)
     _generation += 1
 
 

@@ -5,7 +5,7 @@ What an exporter needs (ssl, http.client, grpc) is imported when the first batch
 
 from typing import TYPE_CHECKING, Any
 
-from lighttrace import guard
+from lighttrace import forks, guard
 
 if TYPE_CHECKING:
     from weakref import WeakSet
@@ -19,8 +19,6 @@ _queues: "WeakSet[SpanQueue] | None" = None
 
 def build(config: "Config") -> "SpanQueue":
     """The queue that the configuration asks for, with its exporters, which are made when the first batch leaves."""
-    import os
-
     from lighttrace.export.queue import SpanQueue
 
     queue = SpanQueue(
@@ -38,8 +36,7 @@ def build(config: "Config") -> "SpanQueue":
         import weakref
 
         _queues = weakref.WeakSet()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_in_child)  # once: what is registered stays for good
+        forks.after_in_child(_in_child)  # once: what is registered stays for good
     _queues.add(queue)
     return queue
 
@@ -53,6 +50,14 @@ def _report(service: str, books: dict[str, Any]) -> None:
 def _in_child() -> None:
     for queue in list(_queues or ()):
         queue.in_child()
+
+
+def preload(config: "Config") -> None:
+    """Import now what the worker would import: where it is not told of a fork, it cannot wait for it with that."""
+    import lighttrace.export.quiet
+
+    if "otlp" in config.exporters and config.otlp.protocol != "grpc":  # gRPC must not be there before a fork
+        import lighttrace.export.http  # noqa: F401
 
 
 def make_exporter(config: "Config") -> "Exporter":

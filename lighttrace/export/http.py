@@ -3,6 +3,7 @@
 Imported with the first batch: a program that ends before has not paid for ssl and http.client.
 """
 
+import encodings.idna  # noqa: F401  # what looking up a host imports, on the worker's thread in the middle of a fork
 import gzip
 import http.client
 import os

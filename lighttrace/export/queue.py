@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lighttrace import guard, semconv
+from lighttrace import forks, guard, semconv
 from lighttrace.export.exporter import Exporter, Outcome
 from lighttrace.export.sending import Sender
 from lighttrace.export.shedding import Sieve, weigh
@@ -238,7 +238,8 @@ class SpanQueue:
     # -- the worker's side --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        from lighttrace.export.quiet import quiet
+        with forks.still:
+            from lighttrace.export.quiet import quiet
 
         pid = self._pid
         due = time.monotonic() + self.delay
@@ -294,7 +295,8 @@ class SpanQueue:
         try:
             exporter = self._exporter
             if exporter is None:
-                exporter = self._exporter = self._make_exporter()
+                with forks.still:
+                    exporter = self._exporter = self._make_exporter()
             dropped = sum(self.dropped.values())
             extra = {semconv.DROPPED_SPANS: dropped} if dropped > self._told else None
             payload = exporter.prepare(batch, extra, broken)

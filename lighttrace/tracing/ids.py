@@ -7,6 +7,8 @@ changes nothing here, and two processes never make the same ids. `getrandbits` i
 import os
 import random
 
+from lighttrace import forks
+
 _random = random.Random(int.from_bytes(os.urandom(64), "big"))
 getrandbits = _random.getrandbits
 
@@ -15,8 +17,7 @@ def _reseed() -> None:
     _random.seed(int.from_bytes(os.urandom(64), "big"))
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reseed)
+forks.after_in_child(_reseed)
 
 
 def new_trace_id() -> int:

@@ -1,0 +1,100 @@
+"""What must happen in a forked child, also where Python is not told of the fork.
+
+uWSGI forks its workers behind Python's back: no hook of `os.register_at_fork` runs there. Left at that, all its workers
+would make the same ids, and wait for a thread that only their master has.
+"""
+
+import _thread
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LONGEST_S = 2.0
+
+still = _thread.allocate_lock()
+"""Held by a thread of ours while it imports: what it has half imported at a fork could never be imported in the child."""
+_stilled = False
+_hooks: "list[Callable[[], object]]" = []
+_pid = os.getpid()
+
+
+def after_in_child(hook: "Callable[[], object]") -> None:
+    """Call `hook()` in every child, those of uWSGI included, after the hooks that were given before."""
+    if not _hooks and hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_forked)
+    _hooks.append(hook)
+
+
+def _before() -> None:
+    global _stilled
+    _stilled = still.acquire(timeout=_LONGEST_S)
+
+
+def _after() -> None:
+    if _stilled:
+        still.release()
+
+
+def _forked() -> None:
+    global _pid, still
+    _pid = os.getpid()
+    still = _thread.allocate_lock()
+    for hook in _hooks:
+        hook()
+
+
+def notice() -> None:
+    """Do now what should have been done after the fork, if there was one that nobody told of."""
+    if _pid != os.getpid():
+        _forked()
+
+
+def in_uwsgi() -> bool:
+    """Whether this Python is embedded in uWSGI, which it only says by itself some time after the interpreter's start."""
+    if "uwsgi" in sys.modules:
+        return True
+    try:
+        return os.path.basename(os.readlink("/proc/self/exe")).startswith("uwsgi")
+    except OSError:  # no Linux
+        return False
+
+
+def watch_uwsgi() -> bool:
+    """Within uWSGI, learn of its forks: through its own hook, and at whatever is imported next. Whether we are."""
+    if not in_uwsgi():
+        return False
+    if _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)
+        _chain()
+    return True
+
+
+class _Finder:
+    """Finds nothing. With `--lazy-apps` the application's import is the first thing that happens in a worker."""
+
+    def find_spec(self, *_: Any) -> None:
+        notice()
+        _chain()
+
+
+_finder: Any = _Finder()
+
+
+def _chain() -> None:
+    """Stand in front of the hook that the program gave to uWSGI; `uwsgidecorators` replaces ours with its own."""
+    uwsgi: Any = sys.modules.get("uwsgi")
+    if uwsgi is None:
+        return
+    before = getattr(uwsgi, "post_fork_hook", None)
+    if getattr(before, "__module__", None) == __name__:
+        return
+
+    def post_fork() -> None:
+        notice()
+        if before is not None:
+            before()
+
+    uwsgi.post_fork_hook = post_fork
