@@ -17,6 +17,7 @@ _LONGEST_S = 2.0
 still = _thread.allocate_lock()
 """Held by a thread of ours while it imports: what it has half imported at a fork could never be imported in the child."""
 _stilled = False
+_watching = False
 _hooks: "list[Callable[[], object]]" = []
 _pid = os.getpid()
 
@@ -98,3 +99,22 @@ def _chain() -> None:
             before()
 
     uwsgi.post_fork_hook = post_fork
+
+
+def watch_gevent(monkey: Any) -> None:
+    """While gevent patches, no thread of ours imports: importlib would not know its own locks again."""
+    global _watching
+    if _watching:
+        return
+    _watching = True
+    from gevent import events  # type: ignore[import-not-found,import-untyped,unused-ignore]  # not required
+
+    def watch(event: Any) -> None:
+        global _stilled
+        if isinstance(event, events.GeventWillPatchAllEvent):
+            _before()
+        elif isinstance(event, events.GeventDidPatchAllEvent) and _stilled:
+            _stilled = False
+            still.release()
+
+    events.subscribers.append(watch)

@@ -62,19 +62,22 @@ def preload(config: "Config") -> None:
 
 def make_exporter(config: "Config") -> "Exporter":
     """The exporter, or all of them behind one, that `config.exporters` names."""
-    from lighttrace.export.memory import NoExporter
+    from lighttrace.export.memory import UnusableExporter
 
     made: list[Exporter] = []
     for name in config.exporters:
         try:
-            made.append(_make(name, config))
+            try:
+                made.append(_make(name, config))
+            except RuntimeError:  # gevent patched the locks of the import that was just going on: the next one has its own
+                made.append(_make(name, config))
         except Exception as error:
             guard.log(f"exporter.{name}", f"the exporter {name!r} cannot be used: {error}")
             guard.count(f"exporter.failed.{name}")
     if len(made) == 1:
         return made[0]
     if not made:
-        return NoExporter()
+        return UnusableExporter()
     from lighttrace.export.several import SeveralExporters
 
     return SeveralExporters(made)

@@ -25,6 +25,13 @@ class MemoryExporter:
         """Nothing to let go."""
 
 
+class UnusableExporter(MemoryExporter):
+    """Where none of the exporters that were asked for can be used: what is not sent must not count as sent."""
+
+    def send(self, payload: "list[Span]", timeout: float) -> Outcome:
+        return Outcome("unusable: none of the exporters can be used")
+
+
 class NoExporter(MemoryExporter):
     """For `exporter="none"`: processors see spans, nobody else does."""
 

@@ -35,6 +35,13 @@ _parents: list[Any] = []
 """In a forked child: exporters of its parent. Nothing may close them here, not even the collection of garbage."""
 
 
+def _end_thread() -> None:
+    """Let this thread end without a traceback though gevent has patched since it started: it is called by another number now."""
+    active, number = getattr(threading, "_active", {}), threading.get_ident()
+    if number not in active:
+        active[number] = threading.current_thread()
+
+
 class SpanQueue:
     """Bounded in spans and in bytes. Full, it lets go of what says least, and never waits."""
 
@@ -265,6 +272,7 @@ class SpanQueue:
                     break
             self.wake_at = 0
             self._close_exporter()
+        _end_thread()
 
     def _out_of_time(self) -> bool:
         deadline = self._sender.deadline

@@ -89,12 +89,16 @@ def run(
     backend: Backend | Receiver,
     *arguments: str,
     stop: "Callable[[subprocess.Popen[str]], object] | None" = None,
+    search: str = "",
     **variables: str,
 ) -> Ended:
-    """Run a program to its end. `stop` is called once it has printed its first line."""
+    """Run a program to its end. `stop` is called once it has printed its first line; `search` goes in front of PYTHONPATH."""
+    settings = environ(backend, **variables)
+    if search:
+        settings["PYTHONPATH"] = os.pathsep.join(filter(None, [search, settings.get("PYTHONPATH")]))
     process = subprocess.Popen(
         [*launcher(tracer), PYTHON, str(script), *arguments],
-        cwd=script.parent, env=environ(backend, **variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=script.parent, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     begun = time.monotonic()

@@ -1,0 +1,126 @@
+"""Row 2: under gevent nothing of ours stops the other greenlets, whenever it patches and whatever the backend does."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.backend import HANG, Backend
+from tests.faults.conftest import Record
+from tests.faults.running import PYTHON, TRACERS, each_once, get, is_complete, needs, run, serving
+
+WSGI = """
+import os
+import gevent
+from opentelemetry import trace
+tracer = trace.get_tracer("program")
+
+def app(environ, start_response):
+    with tracer.start_as_current_span(environ["PATH_INFO"]):
+        gevent.sleep(0.01)
+        with tracer.start_as_current_span(f"below {environ['PATH_INFO']}"):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [str(os.getpid()).encode()]
+"""
+REQUESTS = 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", ["", "--preload"])
+def test_workers_of_gunicorn_on_gevent_lose_and_repeat_nothing(options: str, tmp_path: Path, record: Record) -> None:
+    needs("gevent")
+    (tmp_path / "app.py").write_text(WSGI)
+    command = (PYTHON, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", "127.0.0.1:{port}", *options.split(), "app:app")
+    names = [f"{prefix}/{number}" for number in range(REQUESTS) for prefix in ("", "below ")]
+    seen = {}
+    for tracer in TRACERS:
+        with Backend() as backend:
+            with serving(tracer, tmp_path, backend, *command) as (_, port):
+                for number in range(REQUESTS):
+                    get(port, f"/{number}")
+            seen[tracer] = each_once(backend, names, 1.0)
+            log = (tmp_path / f"{tracer}.log").read_text()
+            assert tracer != "lighttrace" or ("MonkeyPatchWarning" not in log and "Traceback" not in log), log
+    assert is_complete(seen["lighttrace"]), (seen, (tmp_path / "lighttrace.log").read_text())
+    record(2, f"gunicorn -k gevent {options}".strip() + ", stopped by SIGTERM", seen["lighttrace"], seen["opentelemetry"])
+
+
+# A greenlet that looks at the clock all the time tells for how long nobody let it.
+PROGRAM = """
+import sys, time, warnings
+when = sys.argv[1]
+
+def span(name):
+    with tracer.start_as_current_span(name):
+        pass
+
+def patch():
+    from gevent import monkey
+    monkey.patch_all()
+
+if when == "first":
+    patch()
+from opentelemetry import trace
+tracer = trace.get_tracer("program")
+if when == "after the first span":
+    span("early")
+    time.sleep(0.1)
+if when != "first":
+    patch()
+
+import gevent
+longest = 0.0
+over = False
+
+def look():
+    global longest
+    last = time.perf_counter()
+    while not over:
+        gevent.sleep(0.005)
+        now = time.perf_counter()
+        longest = max(longest, now - last)
+        last = now
+
+def work(which):
+    for number in range(60):
+        span(f"{which} {number}")
+        gevent.sleep(0.01)
+
+looking = gevent.spawn(look)
+gevent.joinall([gevent.spawn(work, which) for which in range(3)])
+over = True
+looking.join()
+print(longest)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["first", "before the first span", "after the first span"])
+@pytest.mark.parametrize("hangs", [False, True], ids=["works", "hangs"])
+def test_other_greenlets_go_on(when: str, hangs: bool, tmp_path: Path, record: Record) -> None:
+    needs("gevent")
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    names = [f"{which} {number}" for which in range(3) for number in range(60)]
+    seen = {}
+    for tracer in TRACERS:
+        with Backend(HANG) if hangs else Backend() as backend:
+            ended = run(
+                tracer,
+                script,
+                backend,
+                when,
+                OTEL_BSP_SCHEDULE_DELAY="200",
+                OTEL_EXPORTER_OTLP_TIMEOUT="2",
+                LIGHTTRACE_EXIT_TIMEOUT="1",
+            )
+            words = [] if hangs else [each_once(backend, names, 1.0)]
+            try:
+                longest = float(ended.out)
+                words.append("other greenlets went on" if longest < 0.3 else "all greenlets stood still")
+            except ValueError:
+                words = ["the program did not come to its end"]
+            seen[tracer] = "; ".join(words)
+            assert tracer != "lighttrace" or (ended.code == 0 and "other greenlets went on" in words), (ended, words)
+    assert hangs or "each once" in seen["lighttrace"], seen
+    backend_is = "the backend hangs" if hangs else "the backend works"
+    record(2, f"gevent patches {when}, {backend_is}", seen["lighttrace"], seen["opentelemetry"])
