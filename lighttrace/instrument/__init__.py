@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lighttrace.instrument.http_server import MountPatch as MountPatch
     from lighttrace.instrument.http_server import RoutePatch as RoutePatch
     from lighttrace.instrument.registry import Integration as Integration
+    from lighttrace.instrument.threads import PoolPatch as PoolPatch
     from lighttrace.instrument.threads import StartPatch as StartPatch
     from lighttrace.instrument.threads import SubmitPatch as SubmitPatch
     from lighttrace.instrument.wsgi import WsgiPatch as WsgiPatch
@@ -39,6 +40,7 @@ _WHERE = {
     "RoutePatch": "lighttrace.instrument.http_server",
     "StartPatch": "lighttrace.instrument.threads",
     "StoredHeaders": "lighttrace.instrument.carriers",
+    "PoolPatch": "lighttrace.instrument.threads",
     "SubmitPatch": "lighttrace.instrument.threads",
     "WsgiPatch": "lighttrace.instrument.wsgi",
 }

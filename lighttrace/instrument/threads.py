@@ -4,6 +4,8 @@ Carried is OpenTelemetry's context (span, baggage, team scope) and nothing else 
 back to nothing between two tasks, and the thread itself never holds the context of the task that happened to start it.
 """
 
+import functools
+import sys
 from typing import Any
 
 from opentelemetry.context.context import Context
@@ -44,6 +46,24 @@ class SubmitPatch(Patch):
                 detach(token)
 
         return disguise(submit, original)
+
+
+class PoolPatch(Patch):
+    """What gives a function to `multiprocessing.pool.Pool`, where the pool is one of threads."""
+
+    def wrap(self, original: Any) -> Any:
+        site = self.site
+
+        def give(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if site.enabled and isinstance(self, sys.modules["multiprocessing.pool"].ThreadPool):
+                # Carried also where there is nothing: the worker may have been started inside a span.
+                if args:
+                    args = (functools.partial(run_in, current.get(), args[0]), *args[1:])
+                elif "func" in kwargs:
+                    kwargs = {**kwargs, "func": functools.partial(run_in, current.get(), kwargs["func"])}
+            return original(self, *args, **kwargs)
+
+        return disguise(give, original)
 
 
 class StartPatch(Patch):

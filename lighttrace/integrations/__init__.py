@@ -7,6 +7,7 @@ TRIGGERS: dict[str, tuple[str, str]] = {
         "fastapi": "fastapi",
         "flask": "flask",
         "httpx": "httpx",
+        "multiprocessing": "multiprocessing.pool",
         "psycopg": "psycopg",
         "requests": "requests",
         "sqlite3": "sqlite3",

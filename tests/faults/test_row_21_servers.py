@@ -38,7 +38,7 @@ REQUESTS = 8
 @pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS)
 def test_what_the_processes_of_a_server_made_arrives(server: str, tmp_path: Path, record: Record) -> None:
-    needs(server.split()[0])
+    needs(server.split(maxsplit=1)[0])
     application = tmp_path / "app.py"
     program, *words = SERVERS[server].split()
     command = (PYTHON if program == "python" else tool(program), *words)

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import gc
 import inspect
+import multiprocessing.pool
 import threading
 import weakref
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from opentelemetry import context as otel_context
 import lighttrace
 from lighttrace.instrument.registry import Integration
 from lighttrace.integrations.concurrent_futures import INTEGRATION as POOLS
+from lighttrace.integrations.multiprocessing import INTEGRATION as THREAD_POOLS
 from lighttrace.integrations.threading import INTEGRATION as THREADS
 from lighttrace.tracing import manual
 from lighttrace.tracing.context import current
@@ -31,7 +33,9 @@ def tracing() -> Iterator[Tracing]:
     manual.use(made.provider)
     THREADS.enable()
     POOLS.enable()
+    THREAD_POOLS.enable()
     yield made
+    THREAD_POOLS.disable()
     POOLS.disable()
     THREADS.disable()
     manual.use(None)
@@ -262,12 +266,38 @@ class Bound(ThreadPoolExecutor):
         return super().submit(*args, **kwargs)
 
 
+def test_a_multiprocessing_pool_of_threads_works_below_the_span_that_asked(tracing: Tracing) -> None:
+    ways = {
+        "apply": lambda pool: pool.apply(work, ("apply",)),
+        "apply_async": lambda pool: pool.apply_async(func=work, args=("apply_async",)).get(DEADLINE_S),
+        "map": lambda pool: pool.map(work, ["map"]),
+        "starmap": lambda pool: pool.starmap(work, [("starmap",)]),
+        "imap": lambda pool: list(pool.imap(work, ["imap"])),
+        "imap_unordered": lambda pool: list(pool.imap_unordered(work, ["imap_unordered"], chunksize=2)),
+    }
+    with lighttrace.span("around the pool"):
+        pool = multiprocessing.pool.ThreadPool(1)
+    with pool:
+        for name, ask in ways.items():
+            with lighttrace.span(f"outer {name}") as outer:
+                ask(pool)
+            assert parent_of(tracing, name) == outer.get_span_context().span_id
+        pool.apply(work, ("alone",))
+        assert parent_of(tracing, "alone") is None
+        pool.close()
+        pool.join()
+
+
 # -- patching -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("integration", "owner", "name"),
-    [(THREADS, threading.Thread, "start"), (POOLS, concurrent.futures.thread.ThreadPoolExecutor, "submit")],
+    [
+        (THREADS, threading.Thread, "start"),
+        (THREAD_POOLS, multiprocessing.pool.Pool, "_map_async"),
+        (POOLS, concurrent.futures.thread.ThreadPoolExecutor, "submit"),
+    ],
 )
 def test_undo_is_exact_and_signatures_stay(integration: Integration, owner: type, name: str) -> None:
     before = dict(vars(owner))
