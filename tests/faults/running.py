@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -72,6 +73,12 @@ def environ(backend: Backend | Receiver, **variables: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         **variables,
     }
+
+
+def compare(try_one: Callable[[str], str]) -> dict[str, str]:
+    """What `try_one(tracer)` says of each tracer; they are tried at the same time, because most of that is waiting."""
+    with ThreadPoolExecutor(len(TRACERS)) as pool:
+        return dict(zip(TRACERS, pool.map(try_one, TRACERS), strict=True))
 
 
 class Ended(NamedTuple):

@@ -5,7 +5,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.faults.running import (
     DEADLINE_S,
     PYTHON,
     TRACERS,
+    compare,
     each_once,
     environ,
     get,
@@ -71,18 +71,21 @@ def test_workers_of_uwsgi_lose_and_repeat_nothing(server: str, tmp_path: Path, r
 
 def _served(server: str, command: tuple[str, ...], directory: Path, record: Record) -> None:
     (directory / "app.py").write_text(WSGI)
-    seen = {}
-    for tracer in TRACERS:
+
+    def try_one(tracer: str) -> str:
         with Backend() as backend:
             with serving(tracer, directory, backend, *command, OTEL_BSP_SCHEDULE_DELAY="500") as (_, port):
                 for number in range(REQUESTS):
                     get(port, f"/{number}")
                 if tracer == "lighttrace":  # whoever loaded it need not be one that is told of its end
                     assert backend.wait_for(lambda: any(name.startswith("loaded") for name in backend.names()))
-            seen[tracer] = each_once(backend, [f"/{number}" for number in range(REQUESTS)], 1.0)
+            said = each_once(backend, [f"/{number}" for number in range(REQUESTS)], 1.0)
             if tracer == "lighttrace":
                 loaded = [name for name in backend.names() if name.startswith("loaded")]
                 assert len(loaded) in (1, 2), loaded
+        return said
+
+    seen = compare(try_one)
     assert is_complete(seen["lighttrace"]), (seen, (directory / "lighttrace.log").read_text())
     record(1, f"{server}, two workers, stopped by SIGTERM after {REQUESTS} requests", seen["lighttrace"], seen["opentelemetry"])
 
@@ -104,18 +107,18 @@ if __name__ == "__main__":
     with tracer.start_as_current_span("before"):
         pass
     with tracer.start_as_current_span("around"):
-        children = [way.Process(target=work, args=(number,)) for number in range(3)]
+        children = [way.Process(target=work, args=(number,)) for number in range(2)]
         for child in children:
             child.start()
         for child in children:
             child.join()
-    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert [child.exitcode for child in children] == [0, 0]
     with way.Pool(2) as pool:
-        pool.map(work, range(3, 9))
+        pool.map(work, range(2, 6))
         pool.close()
         pool.join()
 """
-MULTIPROCESSING_NAMES = ["before", "around", *(f"{name} {number}" for name in ("work", "inner") for number in range(9))]
+MULTIPROCESSING_NAMES = ["before", "around", *(f"{name} {number}" for name in ("work", "inner") for number in range(6))]
 
 FORKS = """
 import logging, os, sys, threading
@@ -188,12 +191,14 @@ FORK_WAYS = {
 def test_processes_of_multiprocessing_lose_and_repeat_nothing(method: str, tmp_path: Path, record: Record) -> None:
     script = tmp_path / "program.py"
     script.write_text(MULTIPROCESSING)
-    seen = {}
-    for tracer in TRACERS:
+
+    def try_one(tracer: str) -> str:
         with Backend() as backend:
             ended = run(tracer, script, backend, method)
             assert ended.code == 0, ended.err
-            seen[tracer] = each_once(backend, MULTIPROCESSING_NAMES, 1.0)
+            return each_once(backend, MULTIPROCESSING_NAMES, 1.0)
+
+    seen = compare(try_one)
     assert is_complete(seen["lighttrace"]), seen
     record(1, f"multiprocessing, {method}: processes and a pool", seen["lighttrace"], seen["opentelemetry"])
 
@@ -204,12 +209,14 @@ def test_forks_lose_and_repeat_nothing(way: str, tmp_path: Path, record: Record)
     program, names = FORK_WAYS[way]
     script = tmp_path / "program.py"
     script.write_text(f"{FORKS}\n{program}")
-    seen = {}
-    for tracer in TRACERS:
+
+    def try_one(tracer: str) -> str:
         with Backend() as backend:
             ended = run(tracer, script, backend)
             assert ended.code == 0, ended.err
-            seen[tracer] = each_once(backend, names, 1.5)
+            return each_once(backend, names, 1.5)
+
+    seen = compare(try_one)
     assert is_complete(seen["lighttrace"]), seen
     record(1, way, seen["lighttrace"], seen["opentelemetry"])
 
@@ -232,13 +239,13 @@ def work(number):
 ASK = """
 import tasks
 results = [tasks.work.delay(number) for number in range(9)]
-print(len({result.get(timeout=30) for result in results}))
+print(len({result.get(timeout=60) for result in results}))
 """
 
 
 @contextmanager
 def redis(directory: Path) -> Iterator[str]:
-    """A broker of its own, as a URL."""
+    """A broker of its own, as a URL without a database."""
     program = shutil.which("redis-server") or tool("redis-server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -248,7 +255,7 @@ def redis(directory: Path) -> Iterator[str]:
     )
     try:
         assert until(lambda: _answers(port))
-        yield f"redis://127.0.0.1:{port}/0"
+        yield f"redis://127.0.0.1:{port}"
     finally:
         server.terminate()
         server.wait(DEADLINE_S)
@@ -269,11 +276,11 @@ def test_celery_loses_nothing_though_its_children_live_for_two_tasks_each(tmp_pa
     needs("redis")
     (tmp_path / "tasks.py").write_text(CELERY)
     worker = ["-m", "celery", "-A", "tasks", "worker", "--concurrency=2", "--max-tasks-per-child=2", "--loglevel=WARNING"]
-    seen = {}
     with redis(tmp_path) as broker:
-        for tracer in TRACERS:
+
+        def try_one(tracer: str) -> str:
             with Backend() as backend, (tmp_path / f"{tracer}.log").open("wb") as log:
-                variables = environ(backend, BROKER=broker)
+                variables = environ(backend, BROKER=f"{broker}/{TRACERS.index(tracer)}")
                 process = subprocess.Popen(
                     [*launcher(tracer), PYTHON, *worker],
                     cwd=tmp_path,
@@ -284,18 +291,17 @@ def test_celery_loses_nothing_though_its_children_live_for_two_tasks_each(tmp_pa
                 )
                 try:
                     asked = subprocess.run(
-                        [PYTHON, "-c", ASK], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=DEADLINE_S
+                        [PYTHON, "-c", ASK], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=2 * DEADLINE_S
                     )
-                    assert int(asked.stdout) > 2, asked.stderr  # children were replaced
+                    assert int(asked.stdout or 0) > 2, asked.stderr  # children were replaced
                     process.send_signal(signal.SIGTERM)
-                    begun = time.monotonic()
                     assert process.wait(DEADLINE_S) == 0
-                    took = time.monotonic() - begun
                 finally:
                     if process.poll() is None:
                         os.killpg(process.pid, signal.SIGKILL)
                         process.wait()
-                seen[tracer] = each_once(backend, [f"task {number}" for number in range(9)], 1.0)
-                assert took < 20, took
+                return each_once(backend, [f"task {number}" for number in range(9)], 1.0)
+
+        seen = compare(try_one)
     assert is_complete(seen["lighttrace"]), (seen, (tmp_path / "lighttrace.log").read_text())
     record(1, "celery, prefork, two tasks per child, stopped by SIGTERM", seen["lighttrace"], seen["opentelemetry"])

@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.backend import HANG, Backend
 from tests.faults.conftest import Record
-from tests.faults.running import PYTHON, TRACERS, each_once, get, is_complete, needs, run, serving
+from tests.faults.running import PYTHON, compare, each_once, get, is_complete, needs, run, serving
 
 WSGI = """
 import os
@@ -31,15 +31,18 @@ def test_workers_of_gunicorn_on_gevent_lose_and_repeat_nothing(options: str, tmp
     (tmp_path / "app.py").write_text(WSGI)
     command = (PYTHON, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", "127.0.0.1:{port}", *options.split(), "app:app")
     names = [f"{prefix}/{number}" for number in range(REQUESTS) for prefix in ("", "below ")]
-    seen = {}
-    for tracer in TRACERS:
+
+    def try_one(tracer: str) -> str:
         with Backend() as backend:
             with serving(tracer, tmp_path, backend, *command) as (_, port):
                 for number in range(REQUESTS):
                     get(port, f"/{number}")
-            seen[tracer] = each_once(backend, names, 1.0)
+            said = each_once(backend, names, 1.0)
             log = (tmp_path / f"{tracer}.log").read_text()
             assert tracer != "lighttrace" or ("MonkeyPatchWarning" not in log and "Traceback" not in log), log
+        return said
+
+    seen = compare(try_one)
     assert is_complete(seen["lighttrace"]), (seen, (tmp_path / "lighttrace.log").read_text())
     record(2, f"gunicorn -k gevent {options}".strip() + ", stopped by SIGTERM", seen["lighttrace"], seen["opentelemetry"])
 
@@ -101,8 +104,8 @@ def test_other_greenlets_go_on(when: str, hangs: bool, tmp_path: Path, record: R
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     names = [f"{which} {number}" for which in range(3) for number in range(60)]
-    seen = {}
-    for tracer in TRACERS:
+
+    def try_one(tracer: str) -> str:
         with Backend(HANG) if hangs else Backend() as backend:
             ended = run(
                 tracer,
@@ -119,8 +122,11 @@ def test_other_greenlets_go_on(when: str, hangs: bool, tmp_path: Path, record: R
                 words.append("other greenlets went on" if longest < 0.3 else "all greenlets stood still")
             except ValueError:
                 words = ["the program did not come to its end"]
-            seen[tracer] = "; ".join(words)
+            said = "; ".join(words)
             assert tracer != "lighttrace" or (ended.code == 0 and "other greenlets went on" in words), (ended, words)
+        return said
+
+    seen = compare(try_one)
     assert hangs or "each once" in seen["lighttrace"], seen
     backend_is = "the backend hangs" if hangs else "the backend works"
     record(2, f"gevent patches {when}, {backend_is}", seen["lighttrace"], seen["opentelemetry"])

@@ -10,7 +10,7 @@ from lighttrace.backend.receiver import Receiver
 from lighttrace.semconv import INCOMPLETE
 from tests.faults.backend import HANG, Backend
 from tests.faults.conftest import Record
-from tests.faults.running import TRACERS, each_once, is_complete, run
+from tests.faults.running import compare, each_once, is_complete, run
 
 PROGRAM = """
 import os, signal, sys, threading, time
@@ -70,13 +70,16 @@ def _stop(way: str) -> Any:
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_is_lost_however_a_process_ends(way: str, tmp_path: Path, record: Record) -> None:
     ending, code = WAYS[way]
-    seen = {}
-    for tracer in TRACERS:
+
+    def try_one(tracer: str) -> str:
         with Backend() as backend:
             ended = run(tracer, _program(tmp_path, ending), backend, way, stop=_stop(way))
             assert ended.code == code, ended.err
-            seen[tracer] = each_once(backend, [f"span {number}" for number in range(20)], 1.0)
+            said = each_once(backend, [f"span {number}" for number in range(20)], 1.0)
             assert "lighttrace" not in ended.err, ended.err
+        return said
+
+    seen = compare(try_one)
     assert is_complete(seen["lighttrace"]), seen
     record(6, f"the process ends: {way}", seen["lighttrace"], seen["opentelemetry"])
 
@@ -88,16 +91,19 @@ def test_a_backend_that_hangs_holds_no_process_for_more_than_five_seconds(way: s
     if "wait" not in ending:
         ending = f"print('ready', flush=True)\n{ending}"
     stop = _stop(way)
-    seen = {}
-    for tracer in TRACERS:
+    took: dict[str, float] = {}
+
+    def try_one(tracer: str) -> str:
         with Backend(HANG) as backend:
             script = _program(tmp_path, ending)
             ended = run(tracer, script, backend, way, stop=stop or (lambda process: None))
             assert ended.code == code, ended.err
-            seen[tracer] = ended.took_s
-    assert seen["lighttrace"] < 5.0, seen
-    words = {tracer: f"it ended after {took:.1f} s" for tracer, took in seen.items()}
-    record(6, f"the backend hangs, and the process ends: {way}", words["lighttrace"], words["opentelemetry"])
+            took[tracer] = ended.took_s
+        return f"it ended after {ended.took_s:.1f} s"
+
+    seen = compare(try_one)
+    assert took["lighttrace"] < 5.0, took
+    record(6, f"the backend hangs, and the process ends: {way}", seen["lighttrace"], seen["opentelemetry"])
 
 
 OPEN = """
