@@ -30,7 +30,7 @@ SERVERS = {
     "uvicorn --workers 2": f"{UVICORN} --workers 2 app:app",
     "uvicorn --reload": f"{UVICORN} --reload app:app",
     "hypercorn --workers 2": "python -m hypercorn --workers 2 --bind 127.0.0.1:{port} app:app",
-    "granian --workers 2": "granian --interface asginl --workers 2 --host 127.0.0.1 --port {port} app:app",
+    "granian": "granian --interface asginl --workers 1 --host 127.0.0.1 --port {port} app:app",
 }
 REQUESTS = 8
 
