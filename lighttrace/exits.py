@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lighttrace.tracing.pipeline import Pipeline
 
-_AT_ONCE_S = 1.0
+_AT_ONCE_S = 2.0
 """`os._exit` of the process itself means now: longer than this it does not wait. A forked child always ends so."""
 
 _SIGTERM = 15

@@ -17,7 +17,7 @@ from lighttrace.export.console import ConsoleExporter
 from lighttrace.export.exporter import ARRIVED, Outcome
 from lighttrace.export.file import FileExporter
 from lighttrace.export.foreign import ForeignExporter
-from lighttrace.export.memory import NoExporter
+from lighttrace.export.memory import UnusableExporter
 from lighttrace.export.queue import SpanQueue
 from lighttrace.export.several import SeveralExporters
 from lighttrace.tracing.pipeline import Pipeline
@@ -154,7 +154,7 @@ def test_exporters_are_found_by_their_entry_point(monkeypatch: pytest.MonkeyPatc
     made = export.make_exporter(config.load(environ={"OTEL_TRACES_EXPORTER": "mine"}))
     assert isinstance(made, ForeignExporter)
     assert type(made.exporter).__name__ == "Foreign"
-    assert isinstance(export.make_exporter(config.load(environ={"OTEL_TRACES_EXPORTER": "theirs"})), NoExporter)
+    assert isinstance(export.make_exporter(config.load(environ={"OTEL_TRACES_EXPORTER": "theirs"})), UnusableExporter)
     assert "there are console, file, mine, none, otlp" in caplog.text
 
 
