@@ -43,6 +43,12 @@ def child(kind: str, size: int) -> None:
             with tracer.start_as_current_span("work", attributes=attributes):
                 pass
 
+    def encode() -> None:
+        batch: list[Span] = list(ended)
+        ended.clear()
+        for start in range(0, len(batch), 512):
+            encode_spans(batch[start : start + 512])
+
     def run() -> int:
         if kind == "attributes":
             spans(4000)
@@ -51,7 +57,9 @@ def child(kind: str, size: int) -> None:
             total = max(size, 4000)
             for _ in range(total // size):
                 with tracer.start_as_current_span("root"):
-                    spans(size - 1)
+                    for start in range(0, size - 1, 512):
+                        spans(min(512, size - 1 - start))
+                        encode()  # as the worker does, which does not wait for the trace's end
             return total // size * size
         workers = [threading.Thread(target=spans, args=(8000 // size,)) for _ in range(size)]
         for worker in workers:
@@ -64,24 +72,24 @@ def child(kind: str, size: int) -> None:
     for _ in range(7):
         begun = time.process_time()
         count = run()
-        batch: list[Span] = list(ended)
-        ended.clear()
-        for start in range(0, len(batch), 512):
-            encode_spans(batch[start : start + 512])
+        encode()
         figures.append((time.process_time() - begun) / count * 1e6)
     print(json.dumps(statistics.median(figures[1:])), flush=True)
     os._exit(0)
 
 
-def measure() -> dict[str, list[tuple[int, float]]]:
-    """The three curves."""
+def measure(rounds: int = 2) -> dict[str, list[tuple[int, float]]]:
+    """The three curves; of the rounds, the one that was disturbed least."""
+    least: dict[tuple[str, int], float] = {}
+    for _ in range(rounds):
+        for kind, sizes in (("attributes", ATTRIBUTES), ("trace", TRACES), ("threads", THREADS)):
+            for size in sizes:
+                command = [sys.executable, os.path.abspath(__file__), kind, str(size)]
+                figure = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+                least[kind, size] = min(figure, least.get((kind, size), figure))
     curves: dict[str, list[tuple[int, float]]] = {}
-    for kind, sizes in (("attributes", ATTRIBUTES), ("trace", TRACES), ("threads", THREADS)):
-        for size in sizes:
-            done = subprocess.run(
-                [sys.executable, os.path.abspath(__file__), kind, str(size)], capture_output=True, text=True, check=True
-            )
-            curves.setdefault(kind, []).append((size, json.loads(done.stdout)))
+    for (kind, size), figure in least.items():
+        curves.setdefault(kind, []).append((size, figure))
     return curves
 
 

@@ -159,17 +159,14 @@ def postgresql() -> Iterator[str | None]:
 
 
 def added(figures: Figures) -> dict[tuple[str, str], float]:
-    """Medians, the untraced figure subtracted; where the two took turns in one process, that difference."""
-    median = {key: statistics.median(values) for key, values in figures.items()}
-    over = {
-        (tracer, workload): value - median.get(("none", workload), 0.0)
-        for (tracer, workload), value in median.items()
-        if tracer != "none"
-    }
-    for tracer, workload in list(over):
+    """The median of each round's figure less the untraced one of the same round; where the two took turns in one process, that."""
+    over = {}
+    for (tracer, workload), values in figures.items():
         if tracer == "lighttrace in turns":
-            over["lighttrace", workload] = median[tracer, workload]
-            del over[tracer, workload]
+            over["lighttrace", workload] = statistics.median(values)
+        elif tracer == "otel" or (tracer != "none" and ("lighttrace in turns", workload) not in figures):
+            untraced = figures.get(("none", workload), [0.0] * len(values))
+            over[tracer, workload] = statistics.median(traced - plain for traced, plain in zip(values, untraced, strict=False))
     return over
 
 
@@ -200,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tracers", default=",".join(TRACERS))
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=1.0)
     options = parser.parse_args()
     names, kinds = options.tracers.split(","), options.workloads.split(",")

@@ -162,7 +162,7 @@ def measure(parts: list[str], rounds: int, quick: bool) -> dict[str, Any]:
     if "growth" in parts:
         import growth
 
-        results["growth"] = growth.measure()
+        results["growth"] = growth.measure(1 if quick else 2)
     if "startup" in parts:
         import startup
 
@@ -296,7 +296,7 @@ def write(results: dict[str, Any], rows: list[Row], quick: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(PARTS), help="parts: " + ", ".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=3, help="of what is measured in rounds")
+    parser.add_argument("--rounds", type=int, default=4, help="of what is measured in rounds")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--here", action="store_true", help="in this interpreter, with what is installed in it")
     options = parser.parse_args()
