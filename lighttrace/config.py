@@ -38,6 +38,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("file_path", s.text, None, alias="file"),
     Setting("sampler", s.anything, "parentbased_always_on", otel=("OTEL_TRACES_SAMPLER",), otel_convert=s.text),
     Setting("sampler_arg", lambda value: str(value).strip(), None, otel=("OTEL_TRACES_SAMPLER_ARG",)),
+    Setting("keep_ratio", s.ratio, 1.0),
+    Setting("keep_errors", s.boolean, True),
+    Setting("keep_slower_than_s", s.seconds, None, alias="keep_slower_than"),
+    Setting("keep", s.rates, (), variable=False),
+    Setting("keep_held_spans", s.positive, 8192),
     Setting("propagators", s.names, ("tracecontext", "baggage"), otel=("OTEL_PROPAGATORS",)),
     Setting("attribute_count_limit", s.count, 128, otel=("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")),
     Setting(
@@ -165,6 +170,11 @@ class Config(_Frozen):
     otlp: ExporterSettings
     sampler: Any  # a name, or a sampler object given as an argument
     sampler_arg: str | None
+    keep_ratio: float
+    keep_errors: bool
+    keep_slower_than_s: float | None
+    keep: tuple[dict[str, Any], ...]  # route (a glob) and per_second
+    keep_held_spans: int
     propagators: tuple[str, ...]
     attribute_count_limit: int
     attribute_length_limit: int | None

@@ -31,6 +31,13 @@ class Runtime:
         self.config = config
         self.resolver = Resolver(config)
         self.queue = export.build(config)
+        self.keeper: Any = None
+        put = self.queue.put
+        if config.keep or config.keep_ratio < 1:  # else everything is kept, and nobody has to decide
+            from lighttrace.tracing import keeping
+
+            self.keeper = keeping.build(config, put)
+            put = self.keeper.put
         team = config.team or self.resolver.default_team
         self.pipeline = Pipeline(
             resource=self._resource(team),
@@ -43,7 +50,7 @@ class Runtime:
                 config.event_attribute_count_limit,
                 config.link_attribute_count_limit,
             ),
-            put=self.queue.put,
+            put=put,
             default_owner=owner(team, "service"),
             resolver=self.resolver,
         )
@@ -96,6 +103,8 @@ class Runtime:
         from lighttrace.logs import wiring
 
         wiring.in_child()
+        if self.keeper is not None:
+            self.keeper.in_child()
         self.pipeline.set_resource(with_program_resource(self._resource(self.team)))
         exits.in_child(self.pipeline)
 
@@ -112,6 +121,8 @@ class Runtime:
         self._stop(timeout)
 
     def _stop(self, timeout: float | None) -> bool:
+        if self.keeper is not None:
+            self.keeper.close()
         return self.queue.shutdown(self.config.exit_timeout_s if timeout is None else timeout)
 
 

@@ -153,6 +153,17 @@ def seconds(value: Any) -> float:
     return number
 
 
+def ratio(value: Any) -> float:
+    """A share, from 0 to 1."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if isinstance(value, bool) or not 0.0 <= number <= 1.0:
+        raise ValueError("a number from 0 to 1")
+    return number
+
+
 def milliseconds(value: Any) -> float:
     """The specification's Duration, whole milliseconds; gives seconds."""
     try:
@@ -331,6 +342,24 @@ def rules(value: Any) -> tuple[dict[str, str], ...]:
         made.append(entry)
     if broken:
         raise Partly(tuple(made), f"{shown(broken)} cannot be read; a rule has team and one or more of {', '.join(MATCHERS)}")
+    return tuple(made)
+
+
+def rates(value: Any) -> tuple[dict[str, Any], ...]:
+    """How many traces of a route are kept: tables with a route, which is a glob, and per_second."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("a list of tables, [[tool.lighttrace.keep]]")  # noqa: TRY004 - the reader tells ValueError by its text
+    made = []
+    broken = []
+    for rule in value:
+        try:
+            if set(rule) != {"route", "per_second"} or not isinstance(rule["route"], str):
+                raise ValueError
+            made.append({"route": rule["route"], "per_second": seconds(rule["per_second"])})
+        except (TypeError, ValueError):
+            broken.append(rule)
+    if broken:
+        raise Partly(tuple(made), f"{shown(broken)} cannot be read; a rule has route, a glob, and per_second, a number")
     return tuple(made)
 
 

@@ -32,7 +32,9 @@ EMPTY_STATE = TraceState()
 class LocalTrace:
     """What all spans of one trace in this process share: made once per local root, referenced by each span."""
 
-    __slots__ = ("far", "flags", "header", "id_bytes", "trace_id")
+    __slots__ = ("far", "fate", "flags", "header", "id_bytes", "trace_id")
+
+    fate: Any  # whether it is kept (`keeping.Fate`), or the trace that this was made from; not there until somebody asks
 
     def __init__(self, trace_id: int, flags: int, state: TraceState | None = None, remote: SpanContext | None = None) -> None:
         self.trace_id = trace_id
@@ -44,7 +46,7 @@ class LocalTrace:
     def handing_down(self, inherited: Owner) -> "LocalTrace":
         """The same trace for spans that carry these attributes, while those outside go on without them."""
         made = LocalTrace(self.trace_id, self.flags, self.state, self.remote)
-        made.header, made.inherited = self.header, inherited
+        made.header, made.inherited, made.fate = self.header, inherited, self
         return made
 
     def parent_prefix(self) -> str:

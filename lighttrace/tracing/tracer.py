@@ -290,8 +290,9 @@ class Tracer(ApiTracer):
         flags = (trace.flags & ~SAMPLED) | (SAMPLED if sampled else 0)
         if flags != trace.flags or state != trace.state:
             inherited, remote = trace.inherited, trace.remote
-            trace = LocalTrace(trace.trace_id, flags, state, remote)
-            trace.inherited = inherited
+            made = LocalTrace(trace.trace_id, flags, state, remote)
+            made.inherited, made.fate = inherited, trace
+            trace = made
         if not recording:
             unsampled = UnsampledSpan(trace, who)
             if pipeline.id_generator is not None:
