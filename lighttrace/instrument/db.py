@@ -228,12 +228,13 @@ def scrub(message: str) -> str:
 
     if state.capture_literals:
         return message
-    text = re.sub(r"=\((?:[^()]|\([^()]*\))*\)", "=(?)", message[:_LONG_MESSAGE])
-    text = re.sub(r"(?i)(failing row contains )\(.*\)", r"\1(?)", text)
-    text = re.sub(r"(?<!\w)'(?:[^'\\]|''|\\.)*(?:'|\Z)", "'?'", text)  # an apostrophe inside a word opens nothing
-    text = re.sub(r'(?i)(: |\b(?:near|value|string|token) )"(?:[^"\n]|"")*"', r'\1"?"', text)
     # The context quotes the row or the statement inside a function that it was about.
-    text = re.sub(r"(?ms)^CONTEXT:.*?(?=^[A-Z]+:|\Z)", "", text)
+    text = re.sub(r"(?ms)^CONTEXT:.*?(?=^[A-Z]+:|\Z)", "", message[:_LONG_MESSAGE])
     # "LINE 1: select ..." quotes the statement itself.
     text = re.sub(r"(?m)^LINE \d+:.*(?:\n\s*\^)?", "", text).rstrip()
+    text = re.sub(r'(?i)(: |\b(?:near|value|string|token) )"(?:[^"\n]|"")*"', r'\1"?"', text)
+    # After those: a quote that is never closed would be taken for closed by one in the statement's own line.
+    text = re.sub(r"=\((?:[^()]|\([^()]*\))*\)", "=(?)", text)
+    text = re.sub(r"(?i)(failing row contains )\(.*\)", r"\1(?)", text)
+    text = re.sub(r"(?<!\w)'(?:[^'\\]|''|\\.)*(?:'|\Z)", "'?'", text)  # an apostrophe inside a word opens nothing
     return re.sub(r"(?<![\w.])\d{5,}(?![\w.])", "?", text)
