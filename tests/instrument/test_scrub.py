@@ -16,7 +16,7 @@ MESSAGES = {
     'value "4711471147" is out of range for type integer': '"?"',
     'syntax error at or near "planted"\nLINE 1: planted\n        ^': "syntax error",
     'unterminated quoted string at or near "\'planted"': "unterminated",
-    'unterminated quoted string at or near "\'planted"\nLINE 1: SELECT * FROM t WHERE a = \'planted\n          ^': "unterminated",
+    "unterminated quoted string at or near \"'planted\"\nLINE 1: SELECT * FROM t WHERE a = 'planted\n          ^": "unterminated",
     'invalid input syntax for type json\nDETAIL:  Token "planted" is invalid.\nCONTEXT:  JSON data, line 1: planted': "json",
     'extra data\nCONTEXT:  COPY t, line 1: "planted"': "extra data",
     "Duplicate entry 'planted' for key 'users.mail'": "Duplicate entry '?'",
