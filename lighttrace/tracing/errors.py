@@ -70,12 +70,14 @@ def fail(span: "Span", error: BaseException, message: str | None = None, *, reco
     try:
         if is_control_flow(error):
             return
+        from lighttrace.tracing import scrubbing  # its patterns are compiled with the first error, not at start-up
+
         if record and not was_recorded(error, span):
             _record(span, error, None, None, True, message)
         if status and span._status != 1:
             span._attributes.setdefault(semconv.ERROR_TYPE, type_name(error))
             span._status = _ERROR
-            text = public(error, message_of(error)) if message is None else message
+            text = scrubbing.message(public(error, message_of(error)) if message is None else message)
             # OpenTelemetry's own instrumentations describe a status as "Type: message".
             span.rare().message = f"{type(error).__name__}: {text}"[:1024]
     except Exception as ours:
@@ -106,14 +108,16 @@ def _record(
     escaped: bool,
     message: str | None,
 ) -> None:
+    from lighttrace.tracing import scrubbing
+
     try:
         error.__dict__[_MARK] = span._trace.trace_id
     except Exception:
         guard.count("errors.unmarked")  # an exception class with slots: outer spans will record it again
     if message is None:
-        text = public(error, message_of(error))
+        text = scrubbing.message(public(error, message_of(error)))
     else:
-        text = message
+        text = scrubbing.message(message)
         try:
             error.__dict__[_SAID] = message
         except Exception:
@@ -152,11 +156,18 @@ def _stack(error: BaseException, message: str | None) -> str:
     """The stack trace as text, at once: keeping the traceback would keep every frame's locals alive."""
     import traceback
 
+    from lighttrace.tracing import scrubbing
+
     try:
         if message is None:
-            text = public(error, "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-64)))
+            text = scrubbing.stack(
+                public(error, "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-64)))
+            )
         else:  # the message is secret: the frames, then what may be said
-            text = "".join(traceback.format_tb(error.__traceback__, limit=-64)) + f"{type_name(error)}: {message}\n"
+            text = (
+                "".join(traceback.format_tb(error.__traceback__, limit=-64))
+                + f"{type_name(error)}: {scrubbing.message(message)}\n"
+            )
     except Exception:
         return type_name(error)
     return text if len(text) <= _STACK_LIMIT else "…" + text[-_STACK_LIMIT:]

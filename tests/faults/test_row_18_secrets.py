@@ -65,10 +65,11 @@ def clients(peer: Peer) -> None:
 
 
 def fail() -> None:
-    """Fail with a secret in a local variable and in the environment, and none in the message."""
+    """Fail with a secret in a local variable, in the environment, and in the message in the ways that people write them."""
     password = secret("local")
     assert password and os.environ["DATABASE_PASSWORD"]
-    raise RuntimeError("the order could not be placed")
+    told = f"password={secret('message')} token: '{secret('message-token')}' https://bob:{secret('message-user')}@h/?sig={secret('message-url')}"
+    raise RuntimeError(f"the order could not be placed: {told}")
 
 
 def sites() -> Iterator[contextlib.AbstractContextManager[Site]]:

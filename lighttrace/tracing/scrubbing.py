@@ -1,0 +1,45 @@
+"""Secrets in text that a program wrote for people, such as the message of an exception: what looks like one is taken out.
+
+Names are those of `lighttrace.instrument.redaction`, and each value goes that stands behind one: `password=hunter2`,
+`"token": "abc"`, `https://bob:hunter2@example.com`. Source code in stack traces stays: it holds names, and no values.
+"""
+
+import re
+
+REDACTED = "REDACTED"
+
+# Before anything is looked for: most texts have none of it.
+_PERHAPS = re.compile(r"(?i)token|key|secret|passw|pwd|credential|session|signature|auth|bearer|jwt|sig=|sid=|code=|://")
+_NAMES = r"(?:[\w.-]{0,48}[_.-])?(?:token|secret|passw(?:or)?d|passwd|pwd|credentials?|signature|session(?:_?id)?|authorization|jwt|(?:api|access|secret|private|auth)[_-]?key)(?:[_-][\w-]{1,32})?"
+_VALUE = r"(?P<value>\"[^\"\n]{1,4096}\"?|'[^'\n]{1,4096}'?|(?:(?:Bearer|Basic|bearer|basic)\s+)?[^\s,;&)\]}'\"]{1,4096})"
+# `=` in any spelling; `:` only behind names as code and data have them: "BadSignature: no dot found" is an exception.
+_ASSIGNED = re.compile(rf"(?i:(?<![\w])(?P<name>{_NAMES})(?P<mark>[\"']?\s{{0,4}}=\s{{0,4}})){_VALUE}")
+_TOLD = re.compile(
+    rf"(?<![\w.])(?P<name>(?:{_NAMES}|Authorization|Cookie|Set-Cookie|X-Api-Key))(?P<mark>[\"']?\s{{0,4}}:\s{{0,4}}){_VALUE}"
+)
+_USER = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,31}://)[^/\s@\"'<>]{1,1024}@")
+
+_SHORT = re.compile(r"(?i)(?P<mark>[?&;](?:sig|sid|code|auth)=)[^\s&;#'\"]{1,4096}")  # secrets in the query of a URL only
+
+
+def message(text: str) -> str:
+    """A text without what looks like a secret.
+
+    >>> message("cannot log in: password='hunter2' at https://bob:hunter2@example.com/?token=abc&page=2")
+    "cannot log in: password=REDACTED at https://REDACTED:REDACTED@example.com/?token=REDACTED&page=2"
+    >>> message("KeyError: 'country'")
+    "KeyError: 'country'"
+    """
+    if _PERHAPS.search(text) is None:
+        return text
+    text = _USER.sub(rf"\g<scheme>{REDACTED}:{REDACTED}@", text)
+    text = _SHORT.sub(rf"\g<mark>{REDACTED}", text)
+    text = _ASSIGNED.sub(rf"\g<name>\g<mark>{REDACTED}", text)
+    return _TOLD.sub(rf"\g<name>\g<mark>{REDACTED}", text)
+
+
+def stack(text: str) -> str:
+    """A stack trace without the secrets in its messages."""
+    if _PERHAPS.search(text) is None:
+        return text
+    return "\n".join([line if line.startswith("  ") else message(line) for line in text.split("\n")])
