@@ -147,14 +147,16 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """The fault matrix, and whether docs/reliability.md says what it saw; `nox -s faults -- --write` writes the page."""
-    install(session, "test")
+    """The whole fault matrix; `-- --check` whether docs/reliability.md says what it saw, `-- --write` writes the page."""
+    install(session, "faults")
     report = Path(session.create_tmp()).resolve() / "faults.jsonl"
     report.unlink(missing_ok=True)
-    write = "--write" in session.posargs
     session.chdir(report.parent)
     session.run(
         *("pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), str(ROOT / "tests" / "faults")),
         env={**OUTSIDE, "REQUIRE_INSTALLED_WHEEL": "1", "PYTHONPATH": None, "FAULTS_REPORT": str(report)},
     )
-    session.run("python", str(ROOT / "tools" / "document_faults.py"), str(report), *([] if write else ["--check"]))
+    for action in session.posargs:
+        session.run(
+            "python", str(ROOT / "tools" / "document_faults.py"), str(report), *(["--check"] if action == "--check" else [])
+        )

@@ -10,6 +10,18 @@ import pytest
 from tests.faults.backend import Backend
 from tests.faults.certificates import Certificates, make
 
+HERE = Path(__file__).resolve().parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The matrix takes minutes: what is slow of it runs where it is asked for (`nox -s faults`, or by its path)."""
+    if os.environ.get("FAULTS_REPORT") or any("faults" in argument for argument in config.args):
+        return
+    left_out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("slow") is not None]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
 
 @pytest.fixture
 def backend() -> Iterator[Backend]:
