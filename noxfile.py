@@ -153,7 +153,7 @@ def faults(session: nox.Session) -> None:
     report.unlink(missing_ok=True)
     session.chdir(report.parent)
     session.run(
-        *("pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), str(ROOT / "tests" / "faults")),
+        *("pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-n", "2", str(ROOT / "tests" / "faults")),
         env={**OUTSIDE, "REQUIRE_INSTALLED_WHEEL": "1", "PYTHONPATH": None, "FAULTS_REPORT": str(report)},
     )
     for action in session.posargs:
