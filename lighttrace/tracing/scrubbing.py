@@ -26,7 +26,7 @@ def message(text: str) -> str:
     """A text without what looks like a secret.
 
     >>> message("cannot log in: password='hunter2' at https://bob:hunter2@example.com/?token=abc&page=2")
-    "cannot log in: password=REDACTED at https://REDACTED:REDACTED@example.com/?token=REDACTED&page=2"
+    'cannot log in: password=REDACTED at https://REDACTED:REDACTED@example.com/?token=REDACTED&page=2'
     >>> message("KeyError: 'country'")
     "KeyError: 'country'"
     """
