@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MARK = "__lighttrace_trace__"
 _SAID = "__lighttrace_message__"  # what may be said of an exception whose own message is secret
-_CHAIN = 16  # exceptions that led to an exception, and are looked at
+_CHAIN = 256  # exceptions that led to an exception or are grouped in it, and are looked at
 _NOTHING: dict[str, Any] = {}
 _site = guard.site("tracing.errors")
 _ERROR = 2
@@ -49,17 +49,38 @@ def is_control_flow(error: BaseException) -> bool:
 
 def public(error: BaseException, text: str) -> str:
     """`text`, which may quote `error` and those that led to it, with what has been scrubbed from them by an inner span."""
-    step: BaseException | None = error
-    for _ in range(_CHAIN):
-        if step is None:
-            break
+    for step in _all_of(error):
         said = getattr(step, "__dict__", _NOTHING).get(_SAID)
         if said is not None:
             secret = message_of(step)
-            if secret:
+            if secret and secret in text:
                 text = text.replace(secret, said)
-        step = step.__cause__ or step.__context__
+            elif secret:  # in the stack of a group each line has a margin
+                first, *others = secret.split("\n")
+                for line in others:
+                    if len(line.strip()) > 1:
+                        text = text.replace(line, "")
+                text = text.replace(first, said.partition("\n")[0]) if first else text
     return text
+
+
+def _all_of(error: BaseException) -> "list[BaseException]":
+    """The exception, those that led to it and those that it groups."""
+    found = [error]
+    seen = {id(error)}
+    for step in found:  # it grows meanwhile
+        for other in (step.__cause__, step.__context__, *_grouped(step)):
+            if other is not None and id(other) not in seen and len(found) < _CHAIN:
+                seen.add(id(other))
+                found.append(other)
+    return found
+
+
+def _grouped(error: BaseException) -> "tuple[BaseException, ...]":
+    inner = getattr(error, "exceptions", None)  # of the groups that Python has from 3.11 on, and of their backport
+    if type(inner) is not tuple:
+        return ()
+    return tuple([each for each in inner[:_CHAIN] if isinstance(each, BaseException)])
 
 
 def fail(span: "Span", error: BaseException, message: str | None = None, *, record: bool = True, status: bool = True) -> None:

@@ -21,6 +21,17 @@ _USER = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,31}://)[^/\s@\"'<>]{1
 
 _SHORT = re.compile(r"(?i)(?P<mark>[?&;](?:sig|sid|code|auth)=)[^\s&;#'\"]{1,4096}")  # secrets in the query of a URL only
 
+_ENCODED = re.compile(
+    r"(?P<mark>[?&;](?P<name>[^\s=&;#'\"%]{0,64}%[^\s=&;#'\"]{2,64})=)[^\s&;#'\"]{1,4096}"
+)  # `%74oken=` is a token too
+_NAME = re.compile(rf"(?i:{_NAMES}|sig|sid|code|auth)")
+
+
+def _decoded(match: "re.Match[str]") -> str:
+    from urllib.parse import unquote
+
+    return match["mark"] + REDACTED if _NAME.fullmatch(unquote(match["name"])) else match[0]
+
 
 def message(text: str) -> str:
     """A text without what looks like a secret.
@@ -34,12 +45,25 @@ def message(text: str) -> str:
         return text
     text = _USER.sub(rf"\g<scheme>{REDACTED}:{REDACTED}@", text)
     text = _SHORT.sub(rf"\g<mark>{REDACTED}", text)
+    if "%" in text:
+        text = _ENCODED.sub(_decoded, text)
     text = _ASSIGNED.sub(rf"\g<name>\g<mark>{REDACTED}", text)
     return _TOLD.sub(rf"\g<name>\g<mark>{REDACTED}", text)
 
 
+_MARGIN = re.compile(r" *[|+] ?")
+
+
 def stack(text: str) -> str:
-    """A stack trace without the secrets in its messages."""
+    """A stack trace without the secrets in its messages, which may have many lines, notes, and a group's margin."""
     if _PERHAPS.search(text) is None:
         return text
-    return "\n".join([line if line.startswith("  ") else message(line) for line in text.split("\n")])
+    made = []
+    in_frame = False
+    for line in text.split("\n"):
+        margin = _MARGIN.match(line)
+        bare = line[margin.end() :] if margin is not None else line
+        # Below the place of a frame stands its code, further in.
+        in_frame = bare.startswith('  File "') or (in_frame and bare.startswith("    "))
+        made.append(line if in_frame else message(line))
+    return "\n".join(made)

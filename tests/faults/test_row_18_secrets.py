@@ -1,6 +1,7 @@
 """Secrets planted wherever a program has some are in no byte that is sent, and in no byte of the file or the console."""
 
 import asyncio
+import builtins
 import contextlib
 import gzip
 import os
@@ -119,11 +120,45 @@ def database(connection: Any, mark: str) -> None:
     connection.commit()
 
 
+def together(peer: Peer, postgresql: PostgresServer) -> None:
+    """What a database and clients said goes through the spans around: bare, and grouped where Python has groups."""
+    import httpx
+    import psycopg
+    import requests
+
+    url = f"{with_user(peer.url)}/status/404?{QUERY}"
+    failures: list[Exception] = []
+
+    def insert() -> None:
+        with psycopg.connect(postgresql.dsn) as connection:
+            connection.execute("CREATE TEMPORARY TABLE twice (name TEXT UNIQUE)")
+            for _ in range(2):
+                connection.execute("INSERT INTO twice VALUES (%s)", (secret("grouped"),))
+
+    for call in (
+        insert,
+        lambda: requests.get(url, timeout=10).raise_for_status(),
+        lambda: httpx.get(url).raise_for_status(),
+        fail,
+    ):
+        try:
+            with lighttrace.span("around"):
+                call()
+        except Exception as error:
+            failures.append(error)
+    assert len(failures) == 4
+    group: Any = getattr(builtins, "ExceptionGroup", None)  # from Python 3.11 on
+    if group is not None:
+        with contextlib.suppress(group), lighttrace.span("group"):
+            raise group("all of them", [group("the first", failures[:2]), *failures])
+
+
 def everything(peer: Peer, postgresql: PostgresServer) -> None:
     import psycopg
 
     clients(peer)
     servers()
+    together(peer, postgresql)
     with contextlib.closing(sqlite3.connect(":memory:")) as lite:
         database(lite, "?")
     with psycopg.connect(postgresql.dsn) as connection:

@@ -1,6 +1,9 @@
 """Secrets in messages of exceptions: on the event, in the stack trace and in the status."""
 
+import builtins
+import sys
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 import lighttrace
 from lighttrace.testing import capture
-from lighttrace.tracing import scrubbing
+from lighttrace.tracing import errors, scrubbing
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,7 @@ from lighttrace.tracing import scrubbing
         ("postgresql://bob:hunter2@db/shop is down", "postgresql://REDACTED:REDACTED@db/shop is down"),
         ("https://h/?token=hunter2&page=2", "https://h/?token=REDACTED&page=2"),
         ("https://h/?X-Amz-Signature=hunter2", "https://h/?X-Amz-Signature=REDACTED"),
+        ("https://h/?%74oken=hunter2&p%61ge=2'", "https://h/?%74oken=REDACTED&p%61ge=2'"),
         ("secret : hunter2", "secret : REDACTED"),
     ],
 )
@@ -62,8 +66,43 @@ def test_any_text_is_taken(text: str) -> None:
     scrubbing.stack(scrubbing.message(text))
 
 
-@pytest.mark.parametrize("piece", ["a.", "token", "key-", "://", "password=", "a://b", "'", "=:", "secret:'"])
+@pytest.mark.parametrize(
+    "piece", ["a.", "token", "key-", "://", "password=", "a://b", "'", "=:", "secret:'", "?%", "&a%61=", "?%74oken=x"]
+)
 def test_long_text_takes_time_in_proportion(piece: str) -> None:
     begun = time.monotonic()
     scrubbing.message(piece * (200_000 // len(piece)))
     assert time.monotonic() - begun < 20, "this takes less than a second, unless each character is looked at from each other"
+
+
+@pytest.mark.parametrize("text", ["cannot log in:\n  password=hunter2", "first\n\n    password=hunter2\n"])
+def test_message_of_many_lines_is_scrubbed_in_the_stack_too(text: str) -> None:
+    with capture() as spans:
+        with pytest.raises(ValueError, match="hunter2"), lighttrace.span("login"):
+            raise ValueError(text)
+        span = spans.expect(name="login", status="error")
+    (event,) = span.events
+    assert "hunter2" not in repr((event, span.message))
+    assert "raise ValueError(text)" in event.attributes["exception.stacktrace"], "the code stays"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has groups of exceptions from 3.11 on")
+def test_group_of_exceptions_says_nothing_that_its_members_may_not() -> None:
+    group: Any = getattr(builtins, "ExceptionGroup", None)
+    secret = "duplicate key value\nDETAIL:  Key (mail)=(hunter2) already exists."
+    members: list[Exception] = []
+    plain = ValueError("password=hunter2")
+    with capture() as spans:
+        with pytest.raises(group), lighttrace.span("all"):
+            for _ in range(20):
+                error = LookupError(secret)
+                with lighttrace.span("query") as span:  # as the engine does for a database's exception
+                    errors.fail(span, error, "duplicate key value\nDETAIL:  Key (mail)=(?) already exists.")  # type: ignore[arg-type]  # it is ours
+                members.append(error)
+            raise group("some failed", [group("inner", members[:18]), *members[18:], plain])
+        found = spans.take(21)
+    for each in found:
+        assert "hunter2" not in repr((each.events, each.message))
+    stack = found[-1].events[0].attributes["exception.stacktrace"]
+    assert "LookupError: duplicate key value" in stack
+    assert "password=REDACTED" in stack
