@@ -108,12 +108,16 @@ class Runtime:
         self.pipeline.set_resource(with_program_resource(self._resource(self.team)))
         exits.in_child(self.pipeline)
 
+    def stats(self) -> dict[str, Any]:
+        """Spans exported, dropped by reason (not kept among them) and queued or waiting: together, all that have ended."""
+        return self.queue.stats() if self.keeper is None else dict(self.keeper.books(self.queue.stats))
+
     def busy(self) -> bool:
         """Whether a process that ended now would lose a span."""
         from lighttrace.tracing.context import SPAN_KEY, current
 
         span = current.get().get(SPAN_KEY)
-        return bool(self.queue.stats()["queued"] or (span is not None and span.is_recording()))
+        return bool(self.stats()["queued"] or (span is not None and span.is_recording()))
 
     def leave(self, timeout: float | None) -> None:
         """The process is about to end: send what there is. What others flush and stop is theirs, as without us."""
@@ -121,9 +125,16 @@ class Runtime:
         self._stop(timeout)
 
     def _stop(self, timeout: float | None) -> bool:
-        if self.keeper is not None:
-            self.keeper.close()
-        return self.queue.shutdown(self.config.exit_timeout_s if timeout is None else timeout)
+        timeout = self.config.exit_timeout_s if timeout is None else timeout
+        if self.keeper is None:
+            return self.queue.shutdown(timeout)
+        self.keeper.close()
+        done = self.queue.shutdown(timeout)
+        if self.keeper.dropped:
+            from lighttrace.export import report
+
+            guard.call(guard.site("export.report"), report.write, self.config.service, self.stats())
+        return done
 
 
 _WRITERS_OF_BAGGAGE = ("opentelemetry.propagate", "opentelemetry.baggage.propagation")

@@ -185,13 +185,35 @@ def _drops(config: Any, notes: list[str]) -> list[dict[str, Any]]:
     from lighttrace.export import report
 
     found = report.read(config.service)
-    for entry in found[:5]:
+    not_kept = told = 0
+    for entry in found:
+        for reason in [reason for reason in entry["dropped"] if reason.startswith("not_kept_")]:
+            count = entry["dropped"].pop(reason)
+            not_kept += count if isinstance(count, int) else 0
+        if not entry["dropped"] or told == 5:
+            continue
+        told += 1
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["at"]))
         reasons = ", ".join(f"{count} {reason}" for reason, count in entry["dropped"].items())
         notes.append(
             f"process {entry['pid']} of this service dropped spans, until {when}: {reasons}; it exported {entry['exported']}"
         )
-    return found
+    if not_kept:
+        notes.append(
+            f"processes of this service that ended within a day let {not_kept} spans go, as keep_ratio and [[keep]] told them"
+        )
+    return [entry for entry in found if entry["dropped"]]
+
+
+def _kept(config: Any) -> str:
+    """Which traces are kept, in words."""
+    rules = [
+        (config.keep_errors, "those that failed"),
+        (config.keep_slower_than_s is not None, f"those of {config.keep_slower_than_s} s and more"),
+        *[(True, f"{rule['per_second']} a second of {rule['route']}") for rule in config.keep],
+        (config.keep_ratio, f"{config.keep_ratio} of the rest"),
+    ]
+    return ", ".join(words for given, words in rules if given) or "none"
 
 
 def _causes(config: Any, notes: list[str]) -> None:
@@ -205,6 +227,8 @@ def _causes(config: Any, notes: list[str]) -> None:
         notes.append(f"nothing is sampled: the sampler is {config.sampler}, by {sources.get('sampler')}")
     elif config.sampler in ("traceidratio", "parentbased_traceidratio"):
         notes.append(f"{config.sampler_arg or 1} of the traces are kept, by {sources.get('sampler')}")
+    if config.keep or config.keep_ratio < 1:
+        notes.append(f"when they have ended, only some traces are kept: {_kept(config)}")
     if config.service.startswith("unknown_service"):
         notes.append("the service has no name: pass service= to init, use lighttrace run --service, or set OTEL_SERVICE_NAME")
     if any(glob in ("*", "/*") for glob in config.exclude):

@@ -135,7 +135,7 @@ class Keeper:
         elif fate.reason is None:
             self._hold(span, fate)
         else:
-            self._go((span,), fate)
+            self._go([span], fate)
 
     def _fate_of(self, trace: LocalTrace) -> Fate:
         """The one fate of a local root's trace and of what was made from it."""
@@ -152,9 +152,11 @@ class Keeper:
             held = self._release(fate)
             if fate.reason is None or (fate.reason == "overflow" and self._speaks_for_itself(span, fate)):
                 self._judge(span, fate)
-        if fate.kept and fate.reason is not None:
-            span._attributes[semconv.KEEP_REASON] = fate.reason
-        self._go((*held, span), fate)
+            if fate.kept and fate.reason is not None:
+                # A dict of its own: somebody else's processor may be reading the other one on its thread.
+                span._attributes = {**span._attributes, semconv.KEEP_REASON: fate.reason}
+            held.append(span)
+            self._go(held, fate)
 
     def _hold(self, span: "Span", fate: Fate) -> None:
         with self._lock:
@@ -169,8 +171,8 @@ class Keeper:
                 fate.held.append(span)
                 self._held += 1
                 decided = self._overflow(fate)
-        for other, spans in decided:
-            self._go(spans, other)
+            for other, spans in decided:
+                self._go(spans, other)
 
     def _overflow(self, fate: Fate) -> "list[tuple[Fate, list[Span]]]":
         """Decide now what holds too much or has waited too long. Under the lock."""
@@ -235,21 +237,19 @@ class Keeper:
                     return rate.admits(route, monotonic())
         return None
 
-    def _go(self, spans: "Iterable[Span]", fate: Fate) -> None:
-        """Hand on what is kept; count what is not."""
-        number = 0
-        if fate.kept:
-            for span in spans:
-                self._put(span)
-                number += 1
-            with self._lock:
-                self.kept += number
-            return
-        number = sum(1 for _ in spans)
-        reason = f"not_kept_{fate.reason}"
+    def _go(self, spans: "list[Span]", fate: Fate) -> None:
+        """Hand on what is kept; count what is not. Under the lock that was held when it ceased to wait: the books balance."""
+        number = len(spans)
         with self._lock:
+            if fate.kept:
+                self.kept += number
+                put = self._put
+                for span in spans:
+                    put(span)
+                return
+            reason = f"not_kept_{fate.reason}"
             self.dropped[reason] = self.dropped.get(reason, 0) + number
-            guard.count(f"spans.dropped.{reason}", number)
+        guard.count(f"spans.dropped.{reason}", number)
 
     # -- the end, and the books ---------------------------------------------------------------------------------
 
@@ -257,14 +257,23 @@ class Keeper:
         """Decide everything that waits by what is known; spans to come are handed on as they are."""
         with self._lock:
             self._closed = True
-            decided = [(fate, self._decide_early(fate)) for fate in list(self._open.values())]
-        for fate, spans in decided:
-            self._go(spans, fate)
+            for fate in list(self._open.values()):
+                self._go(self._decide_early(fate), fate)
 
     def stats(self) -> dict[str, Any]:
         """Spans kept, dropped by reason, and held: together, all that were put before `close`."""
         with self._lock:
             return {"kept": self.kept, "dropped": dict(self.dropped), "held": self._held}
+
+    def books(self, queue: "Callable[[], dict[str, Any]]") -> dict[str, Any]:
+        """The queue's books at the same moment, with what is not kept as dropped for that reason, and what waits as queued."""
+        with self._lock:
+            books = queue()
+            return {
+                **books,
+                "dropped": {**books["dropped"], **self.dropped},
+                "queued": books["queued"] + self._held,
+            }
 
 
 def build(config: Any, put: "Callable[[Span], Any]") -> Keeper:

@@ -68,6 +68,10 @@ def test_library_that_is_too_old_is_skipped_and_told(tmp_path: Path) -> None:
     [
         ({"OTEL_SDK_DISABLED": "true"}, "tracing is switched off by OTEL_SDK_DISABLED"),
         ({"OTEL_TRACES_EXPORTER": "none"}, "the exporter is none, by OTEL_TRACES_EXPORTER"),
+        (
+            {"LIGHTTRACE_KEEP_RATIO": "0.1", "LIGHTTRACE_KEEP_SLOWER_THAN": "2"},
+            "only some traces are kept: those that failed, those of 2.0 s and more, 0.1 of the rest",
+        ),
         ({"OTEL_TRACES_SAMPLER": "always_off"}, "nothing is sampled: the sampler is always_off, by OTEL_TRACES_SAMPLER"),
         ({"LIGHTTRACE_EXCLUDE": "*"}, "every route is excluded, by LIGHTTRACE_EXCLUDE"),
         ({}, "the service has no name"),
@@ -119,3 +123,21 @@ def test_spans_that_a_process_of_the_service_dropped_are_told(tmp_path: Path) ->
     assert examine(tmp_path, **{**variables, "OTEL_SERVICE_NAME": "another"})["drops"] == []
     (directory,) = tmp_path.glob("lighttrace-*")
     assert directory.stat().st_mode & 0o077 == 0
+
+
+def test_spans_that_keep_decisions_let_go_are_told_apart_from_what_was_dropped(tmp_path: Path) -> None:
+    program = "import lighttrace\nlighttrace.init()\nfor n in range(100):\n    with lighttrace.span('s'): pass\n"
+    variables = {
+        "OTEL_TRACES_EXPORTER": "none",
+        "LIGHTTRACE_KEEP_RATIO": "0",
+        "OTEL_SERVICE_NAME": "shop",
+        "TMPDIR": str(tmp_path),
+    }
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("LIGHTTRACE_", "OTEL_", "_LIGHTTRACE_"))}
+    environ.update(PYTHONPATH=PACKAGE_ROOT, **variables)
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environ, timeout=DEADLINE_S, check=True, capture_output=True
+    )
+    found = examine(tmp_path, **variables)
+    assert found["drops"] == []
+    assert any("let 100 spans go" in note for note in found["notes"])

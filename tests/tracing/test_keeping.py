@@ -1,5 +1,6 @@
 """Traces are kept or not when their local root ends: together, within bounds, and counted."""
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -234,6 +235,47 @@ def test_threads_that_end_spans_of_the_same_and_of_other_roots_lose_none() -> No
     assert stats["kept"] + sum(stats["dropped"].values()) == 4 * 500 * 3 + 1
     whole = [span._trace.trace_id for span in tracing.spans if span.name == "root"]
     assert sorted(whole) == sorted(span._trace.trace_id for span in tracing.spans if span.name == "child")
+
+
+def test_the_books_balance_at_every_moment_while_threads_end_spans() -> None:
+    tracing, keeper = keeping(ratio=0.3, most=200)
+    ended = [0] * 4
+    wrong: list[tuple[int, int, int]] = []
+
+    def work(number: int, roots: list[Any]) -> None:
+        for root in roots:
+            for _ in range(5):
+                tracing.tracer.start_span("child", trace.set_span_in_context(root, Context())).end()
+                ended[number] += 1
+
+    def check() -> None:
+        least = sum(ended)
+        books = keeper.books(lambda: {"exported": len(tracing.spans), "dropped": {}, "queued": 0})
+        seen = books["exported"] + sum(books["dropped"].values()) + books["queued"]
+        if not least <= seen <= sum(ended) + len(threads):
+            wrong.append((least, seen, sum(ended)))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(10):
+            roots: list[Any] = [tracing.tracer.start_span("root", Context()) for _ in range(20)]
+            threads = [threading.Thread(target=work, args=(number, roots)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                check()
+            for thread in threads:
+                thread.join()
+            for root in roots:
+                root.end()
+            ended[0] += len(roots)
+            check()
+    finally:
+        sys.setswitchinterval(before)
+    assert wrong == []
+    assert keeper.stats()["held"] == 0
+    assert sum(ended) == 10 * (4 * 20 * 5 + 20)
 
 
 @given(
