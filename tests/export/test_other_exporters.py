@@ -218,7 +218,7 @@ def test_one_that_hangs_leaves_the_others_their_time(spans: list[Any], tracer: A
     begun = time.monotonic()
     for _ in range(2):
         assert several.send(several.prepare(spans, None), 0.4).reason == "timeout"
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 6
     assert len(fine.batches) == 2
     assert min(fine.timeouts) >= 0.15
 
