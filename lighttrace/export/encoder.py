@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard, semconv
-from lighttrace.tracing.values import exportable
+from lighttrace.tracing.values import exportable, text_of
 
 if TYPE_CHECKING:
     from lighttrace.tracing.owner import Owner
@@ -313,7 +313,7 @@ def _with_care(span: "Span") -> bytes:
         b"".join(
             (
                 _pack_child(0x0A10, *ids, 0x2208, parent) if parent else _pack_root(0x0A10, *ids),
-                _sized(b"\x2a", _text(str(span._name))) + b"\x30" + bytes((span._kind.value + 1,)),
+                _sized(b"\x2a", _text(text_of(span._name))) + b"\x30" + bytes((span._kind.value + 1,)),
                 _pack_times(0x39, nanoseconds(span._start), 0x41, nanoseconds(span._end)),
                 _one_by_one(attributes_of(span)),
                 _end_of(span),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lighttrace.export.encoder import attributes_of, leave_out, nanoseconds, scope_of
-from lighttrace.tracing.values import exportable
+from lighttrace.tracing.values import exportable, text_of
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
@@ -52,7 +52,7 @@ def _span(span: "Span") -> dict[str, Any]:
         "traceId": trace.id_bytes.hex(),
         "spanId": f"{span._span_id:016x}",
         "flags": 0x300 if is_remote else 0x100,
-        "name": span._name,
+        "name": text_of(span._name),
         "kind": span._kind.value + 1,
         "startTimeUnixNano": str(nanoseconds(span._start)),
         "endTimeUnixNano": str(nanoseconds(span._end)),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lighttrace.tracing.values import exportable, is_plain
+from lighttrace.tracing.values import exportable, is_plain, text_of
 
 
 class Limits:
@@ -38,12 +38,13 @@ class Limits:
         length = self.attribute_length
         for key, value in attributes.items():
             value = exportable(value, length)
-            if value is None or not key:
+            name = key if type(key) is str else text_of(key)
+            if value is None or not name:
                 continue
-            if len(kept) >= most and key not in kept:
+            if len(kept) >= most and name not in kept:
                 dropped += 1
                 continue
-            kept[key if type(key) is str else str(key)] = value
+            kept[name] = value
         return kept, dropped
 
     def fits(self, attributes: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from lighttrace.tracing import errors
 from lighttrace.tracing.ids import getrandbits, new_span_id
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.readable import ReadableMixin
-from lighttrace.tracing.values import exportable, is_plain
+from lighttrace.tracing.values import exportable, is_plain, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,7 +171,7 @@ class Span(ReadableMixin):
             if type(value) is not str and type(value) is not int:
                 self._plain = False
         if type(key) is not str or not key:
-            key = str(key)
+            key = text_of(key)
             if not key:
                 return guard.count("attributes.empty_key")
         if len(attributes) >= limits.attributes and key not in attributes:
@@ -196,7 +196,7 @@ class Span(ReadableMixin):
             if not limits.events:
                 return
             del rare.events[0]
-        rare.events.append((str(name), time_ns() if timestamp is None else timestamp, kept, dropped))
+        rare.events.append((text_of(name), time_ns() if timestamp is None else timestamp, kept, dropped))
 
     def add_link(self, context: SpanContext | None, attributes: "Mapping[str, Any] | None" = None) -> None:
         """Point at another span, in this trace or another, that this one has to do with."""
@@ -218,7 +218,7 @@ class Span(ReadableMixin):
         """Replace the span's name."""
         if self._end:
             return self._late("update_name")
-        self._name = name if type(name) is str else str(name)
+        self._name = text_of(name)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the outcome. OK is final; UNSET never replaces anything (OpenTelemetry's rules)."""

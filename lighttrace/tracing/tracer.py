@@ -18,6 +18,7 @@ from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.scope import Options, SpanScope
 from lighttrace.tracing.span import RANDOM, SAMPLED, UNSET, LocalTrace, Span, UnsampledSpan
+from lighttrace.tracing.values import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -355,7 +356,7 @@ class Tracer(ApiTracer):
         extras = None
         if links or dropped or start_time is not None or not record_exception or not set_status_on_exception:
             extras = Extras(links, start_time, dropped, record_exception, set_status_on_exception)
-        return self.start(name if type(name) is str else str(name), kind, mine, context, None, plain, extras)
+        return self.start(name if type(name) is str else text_of(name), kind, mine, context, None, plain, extras)
 
     def start_as_current_span(  # type: ignore[override]  # the API's own is typed as a generator-made context manager
         self,

@@ -94,6 +94,22 @@ class _Conversion:
         return text if self.limit is None or len(text) <= self.limit else text[: self.limit]
 
 
+def text_of(value: Any) -> str:
+    """`str(value)` of whatever a program gives for a name or a key; the name of its type where even that fails.
+
+    >>> text_of(404)
+    '404'
+    """
+    if type(value) is str:
+        return value
+    try:
+        return str.__str__(str(value))
+    except Exception:
+        guard.count("attributes.unconvertible")
+        kind = type(value)
+        return f"<{kind.__module__}.{kind.__qualname__}>"
+
+
 def is_plain(values: Any) -> bool:
     """Whether all of them are exactly `str` or `int`: one pass in C."""
     return PLAIN.issuperset(map(type, values))

@@ -273,3 +273,16 @@ def test_plain_is_never_claimed_of_a_span_that_is_not(value: Any) -> None:
     done = tracing.take()
     if done._plain:
         assert all(type(item) in (str, int) for item in done._attributes.values())
+
+
+def test_names_and_keys_that_have_no_text_break_nothing() -> None:
+    broken: Any = Broken()
+    tracing = Tracing()
+    with tracing.tracer.start_as_current_span(broken) as span:
+        span.set_attribute(broken, 1)
+        span.set_attributes({broken: 2})
+        span.add_event(broken, {broken: 3})
+        span.update_name(broken)
+    done = tracing.take()
+    assert done._name.endswith(".Broken>")
+    assert list(done._attributes.values()) == [2]
