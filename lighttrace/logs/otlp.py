@@ -200,10 +200,12 @@ def _said(record: logging.LogRecord) -> dict[str, Any]:
     if error is not None:
         import traceback
 
+        from lighttrace.tracing import scrubbing
+
         attributes[semconv.EXCEPTION_TYPE] = errors.type_name(error)
-        attributes[semconv.EXCEPTION_MESSAGE] = errors.public(error, errors.message_of(error))
+        attributes[semconv.EXCEPTION_MESSAGE] = scrubbing.message(errors.public(error, errors.message_of(error)))
         stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        attributes[semconv.EXCEPTION_STACKTRACE] = errors.public(error, stack)
+        attributes[semconv.EXCEPTION_STACKTRACE] = scrubbing.stack(errors.public(error, stack))
     level = record.levelno
     # Ten of theirs are four of ours: DEBUG 5, INFO 9, WARN 13, ERROR 17, FATAL 21.
     severity = min(max(level // 10, 0) * 4 + 1, 21) if level >= 10 else 1

@@ -1,6 +1,7 @@
 """Secrets in text that a program wrote for people, such as the message of an exception: what looks like one is taken out.
 
-Names are those of `lighttrace.instrument.redaction`, and each value goes that stands behind one: `password=hunter2`,
+Names are like those of `lighttrace.instrument.redaction`, which knows where a name ends; in prose that must be guessed, so
+these are fewer. It stands here and not there because exceptions are recorded on spans made by hand, too. Each value goes that stands behind one: `password=hunter2`,
 `"token": "abc"`, `https://bob:hunter2@example.com`. Source code in stack traces stays: it holds names, and no values.
 """
 

@@ -77,6 +77,20 @@ def test_exception_is_told(receiver):
     assert not record.trace_id
 
 
+def test_secrets_in_an_exception_stay_here_as_they_do_on_spans(receiver):
+    init(receiver)
+    secret = "hunter2"
+    try:
+        raise LookupError(f"password={secret} at https://bob:{secret}@h/")
+    except LookupError:
+        logging.getLogger("shop").exception("failed")
+    assert lighttrace.flush()
+    (_, _, _, attributes) = receiver.wait_for(1)[0]
+    assert attributes["exception.message"] == "password=REDACTED at https://REDACTED:REDACTED@h/"
+    assert "LookupError: password=REDACTED" in attributes["exception.stacktrace"]
+    assert f"password={secret}" not in attributes["exception.stacktrace"]
+
+
 def test_levels_filters_and_loggers_are_obeyed_and_propagation_does_not_matter(receiver):
     init(receiver)
     log = logging.getLogger("shop.quiet")
