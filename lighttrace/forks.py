@@ -19,6 +19,7 @@ still = _thread.allocate_lock()
 _stilled = False
 _watching = False
 _hooks: "list[Callable[[], object]]" = []
+_patchings: "list[tuple[Callable[[], Callable[[], object]], Callable[[], object]]]" = []
 _pid = os.getpid()
 
 
@@ -101,8 +102,16 @@ def _chain() -> None:
     uwsgi.post_fork_hook = post_fork
 
 
+def around_gevent(before: "Callable[[], Callable[[], object]]", after: "Callable[[], object]") -> None:
+    """When gevent is about to patch, call `before()`, which asks threads to end, and what it gives, which waits for them.
+
+    When it has, call `after()`.
+    """
+    _patchings.append((before, after))
+
+
 def watch_gevent(monkey: Any) -> None:
-    """While gevent patches, no thread of ours imports: importlib would not know its own locks again."""
+    """While gevent patches, no thread of ours runs: it would find half of what it uses patched, and importlib's locks."""
     global _watching
     if _watching:
         return
@@ -112,9 +121,15 @@ def watch_gevent(monkey: Any) -> None:
     def watch(event: Any) -> None:
         global _stilled
         if isinstance(event, events.GeventWillPatchAllEvent):
-            _before()
-        elif isinstance(event, events.GeventDidPatchAllEvent) and _stilled:
-            _stilled = False
-            still.release()
+            ending = [before() for before, _ in _patchings]
+            _stilled = still.acquire(timeout=_LONGEST_S)
+            for wait in ending:
+                wait()
+        elif isinstance(event, events.GeventDidPatchAllEvent):
+            if _stilled:
+                _stilled = False
+                still.release()
+            for _, after in _patchings:
+                after()
 
     events.subscribers.append(watch)

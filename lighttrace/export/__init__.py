@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lighttrace import forks, guard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from weakref import WeakSet
 
     from lighttrace.config import Config
@@ -37,6 +38,7 @@ def build(config: "Config") -> "SpanQueue":
 
         _queues = weakref.WeakSet()
         forks.after_in_child(_in_child)  # once: what is registered stays for good
+        forks.around_gevent(_pause, _resume)
     _queues.add(queue)
     return queue
 
@@ -50,6 +52,16 @@ def _report(service: str, books: dict[str, Any]) -> None:
 def _in_child() -> None:
     for queue in list(_queues or ()):
         queue.in_child()
+
+
+def _pause() -> "Callable[[], object]":
+    waits = [queue.pause() for queue in list(_queues or ())]
+    return lambda: [wait() for wait in waits]
+
+
+def _resume() -> None:
+    for queue in list(_queues or ()):
+        queue.resume()
 
 
 def preload(config: "Config") -> None:

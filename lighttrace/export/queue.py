@@ -30,6 +30,7 @@ _SHED_BYTES = 64  # and one part in so many of the bytes
 _CONTENDED_S = (
     0.25  # how long the program's side waits for another thread that makes room: at exit it may have been stopped there
 )
+_PAUSE_S = 0.5  # how long gevent's patching waits for the worker to be out of the way
 
 _parents: list[Any] = []
 """In a forked child: exporters of its parent. Nothing may close them here, not even the collection of garbage."""
@@ -95,6 +96,7 @@ class SpanQueue:
         self._flushes: list[set[int]] = []  # of each flush: the spans that it waits for, by id()
         self._shed_untold = False
         self._sender = Sender(self.export_timeout)
+        self._resumed = True
         self._exporter = None
 
     def _make_locks(self) -> None:
@@ -223,6 +225,8 @@ class SpanQueue:
         return len(self._pending) + len(self._sieve)
 
     def _start(self) -> None:
+        if self._sender.paused:
+            return
         if type(threading.Lock()) is not type(self._wake):
             # Patched by gevent or eventlet since: threads are greenlets now, and a real lock would stop all of them at once.
             self._make_locks()
@@ -245,38 +249,47 @@ class SpanQueue:
     # -- the worker's side --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        with forks.still:
-            from lighttrace.export.quiet import quiet
-
         pid = self._pid
-        due = time.monotonic() + self.delay
-        with quiet():
-            while not self._closed or self._waiting():
-                self._wake.acquire(timeout=max(0.0, due - time.monotonic()))
-                if pid != self._pid:
-                    return
-                now = time.monotonic()
-                everything = now >= due or bool(self._flushes) or self._closed
-                # What stays behind this time was put from now on, and goes when it has waited for `delay`.
-                due = now + self.delay
-                while (waiting := self._waiting()) and (everything or waiting >= self.batch_size):
-                    if not self._may_send():
-                        break
-                    self._export(self._take())
-                    everything = everything or bool(self._flushes) or self._closed
-                    if self._out_of_time():
-                        break
+        try:
+            with forks.still:
+                from lighttrace.export.quiet import quiet
+
+            with quiet():
+                self._work(pid)
+        except Exception as error:  # the next span that ends starts another worker
+            guard.site("export.worker").failed(error)
+        finally:
+            if pid == self._pid and not self._closed:
                 with self._done:
-                    self._set_wake()
-                if self._out_of_time():
-                    break
-            self.wake_at = 0
-            self._close_exporter()
+                    self._thread = None
+                    self._go_on()
         _end_thread()
 
-    def _out_of_time(self) -> bool:
+    def _work(self, pid: int) -> None:
+        due = time.monotonic() + self.delay
+        while not self._closed or self._waiting():
+            self._wake.acquire(timeout=max(0.0, due - time.monotonic()))
+            if pid != self._pid:
+                return
+            now = time.monotonic()
+            everything = now >= due or bool(self._flushes) or self._closed
+            # What stays behind this time was put from now on, and goes when it has waited for `delay`.
+            due = now + self.delay
+            while (waiting := self._waiting()) and (everything or waiting >= self.batch_size) and not self._must_end():
+                if not self._may_send():
+                    break
+                self._export(self._take())
+                everything = everything or bool(self._flushes) or self._closed
+            with self._done:
+                self._set_wake()
+            if self._must_end():
+                break
+        self.wake_at = 0
+        self._close_exporter()
+
+    def _must_end(self) -> bool:
         deadline = self._sender.deadline
-        return self._closed and deadline is not None and time.monotonic() >= deadline
+        return self._sender.paused or (self._closed and deadline is not None and time.monotonic() >= deadline)
 
     def _may_send(self) -> bool:
         self._behind = True  # while the backend wants to be left alone, too
@@ -325,8 +338,8 @@ class SpanQueue:
                 return
             self._in_flight = []
             sent = len(batch) - broken
-            if outcome.reason and outcome.retry and not outcome.unanswered and self._sender.asked_to_wait():
-                # Back into the queue: the backend asked for more time than a batch has, and who goes is for the queue to say.
+            if self._sender.keeps(outcome):
+                # Back into the queue, which says who goes if there is no room for all.
                 self._pending.extendleft(reversed(batch))
                 self._make_room()
                 return
@@ -435,6 +448,35 @@ class SpanQueue:
             with self._done:
                 self._flushes = [other for other in self._flushes if other is not awaited]
 
+    def pause(self) -> Callable[[], object]:
+        """Have the worker end as soon as what it is doing is done, and start no other; what is not sent stays in the queue.
+
+        Gives a function that waits a moment for it to be gone. One that waits for a backend goes when that has answered, or
+        has not.
+        """
+        self._resumed = False
+        self._sender.paused = True
+        self._sender.hurry.set()
+        self._wake_up()
+        thread = self._thread
+        return (lambda: None) if thread is None else (lambda: thread.join(_PAUSE_S))
+
+    def resume(self) -> None:
+        """Go on, with another worker, as soon as the one before is gone."""
+        with self._done:
+            self._resumed = True
+            self._go_on()
+        if self._waiting():
+            self._attend()
+
+    def _go_on(self) -> None:
+        """Let another worker be started, by the next span that ends. Under the lock."""
+        if self._resumed and self._thread is None:
+            if self._sender.paused:
+                self._sender.paused = False
+                self._sender.hurry = threading.Event()
+            self.wake_at = 1
+
     def _working(self) -> bool:
         """Whether a worker is there, or could be started."""
         with self._done:
@@ -454,7 +496,7 @@ class SpanQueue:
         before, self._sender.deadline = self._sender.deadline, deadline
         try:
             with quiet():
-                while self._waiting() and time.monotonic() < deadline and self._may_send():
+                while self._waiting() and time.monotonic() < deadline and not self._must_end() and self._may_send():
                     self._export(self._take())
         finally:
             self._sender.deadline = before

@@ -15,15 +15,19 @@ _LAST_TRIES = 3  # for a batch on the way out: a program that ends waits for no 
 
 
 class Sender:
-    """How batches are tried. `deadline` and `hurry` are set by a shutdown: by then, and with no more pauses than needed."""
+    """How batches are tried. `deadline` and `hurry` are set by a shutdown: by then, and with no more pauses than needed.
 
-    __slots__ = ("_timeout", "deadline", "hurry", "not_before", "repeated", "teller")
+    While `paused` is set, nothing new is begun and no pause is made: the batch is to be kept for later.
+    """
+
+    __slots__ = ("_timeout", "deadline", "hurry", "not_before", "paused", "repeated", "teller")
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self.teller = Teller()
         self.hurry = threading.Event()
         self.deadline: float | None = None
+        self.paused = False
         self.not_before = 0.0  # when the backend wants to hear of us again
         self.repeated = 0  # spans sent again because an answer was lost: the backend may have them twice
 
@@ -36,7 +40,8 @@ class Sender:
         pause = _BACKOFF[0]
         lost = False
         last_tries = 1 if self.teller.down else _LAST_TRIES
-        while True:
+        outcome = Outcome("paused", retry=True)
+        while not self._is_paused():
             outcome = exporter.send(payload, max(0.05, self._until(deadline) - time.monotonic()))
             self._again(outcome.repeats * count)
             if not outcome.reason:
@@ -48,6 +53,9 @@ class Sender:
                 outcome.unanswered = True
             lost = outcome.unanswered
             if not outcome.retry:
+                return outcome
+            if self._is_paused():
+                self._again(count if lost_now else 0)  # it will be
                 return outcome
             hurried = self.hurry.is_set()
             if hurried:
@@ -67,7 +75,7 @@ class Sender:
                 return outcome
             if hurried:
                 time.sleep(wait)
-            elif self.hurry.wait(wait):
+            elif self.hurry.wait(wait) and not self._is_paused():
                 pause = _BACKOFF[0]
                 if asked is not None:  # the program ends, and the backend has said when: then, or not at all
                     if again >= self._until(deadline):
@@ -75,10 +83,11 @@ class Sender:
                     time.sleep(max(0.0, again - time.monotonic()))
             if lost_now:
                 self._again(count)
+        return outcome
 
     def wait(self, meanwhile: Callable[[], object]) -> bool:
         """Wait for as long as the backend asked to be left alone. False where the program ends before that."""
-        while (left := self.not_before - time.monotonic()) > 0:
+        while not self.paused and (left := self.not_before - time.monotonic()) > 0:
             if self.hurry.is_set():
                 if self.deadline is not None and self.not_before >= self.deadline:
                     return False
@@ -87,9 +96,19 @@ class Sender:
                 meanwhile()
         return True
 
-    def asked_to_wait(self) -> bool:
-        """Whether the backend asked to be left alone for longer than a batch has, and there is time to do so."""
-        return self.not_before > time.monotonic() and not self.hurry.is_set()
+    def keeps(self, outcome: Outcome) -> bool:
+        """Whether a batch that did not arrive may do so later.
+
+        The sender is paused, or the backend asked to be left alone for longer than a batch has, and there is time for it.
+        """
+        if not outcome.reason or not outcome.retry:
+            return False
+        if self.paused:
+            return True
+        return not outcome.unanswered and self.not_before > time.monotonic() and not self.hurry.is_set()
+
+    def _is_paused(self) -> bool:
+        return self.paused  # by another thread, at any time
 
     def _until(self, deadline: float) -> float:
         return deadline if self.deadline is None else min(deadline, self.deadline)

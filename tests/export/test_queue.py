@@ -393,3 +393,66 @@ def test_what_is_lost_at_the_end_is_told(caplog: pytest.LogCaptureFixture) -> No
     (line,) = [record.message for record in caplog.records if record.name == "lighttrace"]
     assert "1 dropped: shutdown" in line
     exporter.gate.set()
+
+
+def test_nothing_is_sent_in_a_pause_and_everything_after_it() -> None:
+    exporter = Scripted()
+    exporter.gate.clear()
+    queue, tracer = traced(exporter, delay=0.01, export_timeout=60)
+    tracer.start_span("being sent").end()
+    assert exporter.entered.wait(5)
+    tracer.start_span("waiting").end()
+    before = queue._thread
+    assert before is not None
+    wait = queue.pause()
+    exporter.gate.set()
+    wait()
+    before.join(5)
+    assert not before.is_alive()
+    tracer.start_span("put in the pause").end()
+    assert queue._thread is None
+    assert not queue.flush(0.05)
+    assert queue.stats() == {"exported": 1, "dropped": {}, "queued": 2}
+    queue.resume()
+    assert queue.flush(5)
+    assert [span.name for batch in exporter.batches for span in batch] == ["being sent", "waiting", "put in the pause"]
+    assert queue.shutdown(5)
+
+
+def test_a_worker_that_waits_to_try_again_takes_a_pause_at_once_and_keeps_its_spans() -> None:
+    lost = Outcome("connection: reset", retry=True, retry_after=50.0, unanswered=True)
+    exporter = Scripted([lost])
+    queue, tracer = traced(exporter, delay=0.01, export_timeout=60)
+    tracer.start_span("s").end()
+    assert exporter.entered.wait(5)
+    thread = queue._thread
+    assert thread is not None
+    queue.pause()
+    queue.resume()  # while the worker before may still be there
+    thread.join(5)
+    assert not thread.is_alive()
+    queue._sender.not_before = 0.0
+    assert queue.flush(5)
+    assert queue.stats() == {"exported": 1, "dropped": {}, "queued": 0}
+    assert queue.repeated == 1
+    assert queue.shutdown(5)
+
+
+@pytest.mark.contained
+def test_a_worker_that_breaks_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = Scripted()
+    queue, tracer = traced(exporter, delay=0.01)
+
+    def break_once() -> list[Any]:
+        monkeypatch.undo()
+        raise MemoryError
+
+    monkeypatch.setattr(queue, "_take", break_once)
+    tracer.start_span("before").end()
+    first = queue._thread
+    assert first is not None
+    first.join(5)
+    tracer.start_span("after").end()
+    assert queue.flush(5)
+    assert queue.stats() == {"exported": 2, "dropped": {}, "queued": 0}
+    assert queue.shutdown(5)

@@ -113,7 +113,7 @@ def test_other_greenlets_go_on(when: str, hangs: bool, tmp_path: Path, record: R
                 backend,
                 when,
                 OTEL_BSP_SCHEDULE_DELAY="200",
-                OTEL_EXPORTER_OTLP_TIMEOUT="2",
+                OTEL_EXPORTER_OTLP_TIMEOUT="2000",
                 LIGHTTRACE_EXIT_TIMEOUT="1",
             )
             words = [] if hangs else [each_once(backend, names, 1.0)]
