@@ -114,9 +114,9 @@ class Runtime:
 
     def busy(self) -> bool:
         """Whether a process that ended now would lose a span."""
-        from lighttrace.tracing.context import SPAN_KEY, current
+        from lighttrace.tracing.context import current, span_of
 
-        span = current.get().get(SPAN_KEY)
+        span = span_of(current.get())
         return bool(self.stats()["queued"] or (span is not None and span.is_recording()))
 
     def leave(self, timeout: float | None) -> None:

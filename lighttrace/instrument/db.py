@@ -21,7 +21,7 @@ from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.http_client import scope_of
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_KEY, current
+from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_KEY, bare, current
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 
 CLIENT = SpanKind.CLIENT
@@ -102,10 +102,13 @@ class DbPatch(Patch):
         try:
             context = current.get()
             if context:
-                parent = context.get(SPAN_KEY)
+                if type(context) in bare:
+                    parent = context
+                else:
+                    if context.get(SUPPRESS_KEY):
+                        return None
+                    parent = context.get(SPAN_KEY)
                 if type(parent) is Span and parent._tracer.covers and parent._kind is CLIENT and not parent._end:
-                    return None
-                if (len(context) > 1 or parent is None) and context.get(SUPPRESS_KEY):
                     return None
             scope = self.scope
             tracer = scope.tracer if scope.provider is state.provider else scope.find()

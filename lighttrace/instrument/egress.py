@@ -17,7 +17,7 @@ from lighttrace.instrument.call import disguise
 from lighttrace.instrument.hosts import host_of, is_internal, split_authority
 from lighttrace.instrument.patching import Patch
 from lighttrace.propagation import baggage
-from lighttrace.tracing.context import SPAN_KEY, current
+from lighttrace.tracing.context import SPAN_KEY, now
 from lighttrace.tracing.span import Span
 
 _OUTGOING = (SpanKind.CLIENT, SpanKind.PRODUCER)
@@ -39,7 +39,7 @@ def leaves_for_one_of_us(context: Context) -> bool:
 def outgoing(context: Context | None) -> Context:
     """The context to inject in the place of `context`."""
     if context is None:
-        context = current.get()
+        context = now()
     members = baggage.get_all(context)
     if context.get(baggage.ALLOWED_KEY) or baggage.foreign(members) is members:
         return context  # nothing of ours is on its way, and nothing is added: what is sent is what the program wrote

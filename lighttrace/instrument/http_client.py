@@ -28,7 +28,7 @@ from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.hosts import host_of
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_HTTP_KEY, SUPPRESS_KEY, current, detach
+from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_HTTP_KEY, SUPPRESS_KEY, bare, current, detach, span_of
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 
 Request = tuple[str, str, Any]
@@ -41,12 +41,8 @@ METHOD, ADDRESS, PORT, URL = semconv.HTTP_REQUEST_METHOD, semconv.SERVER_ADDRESS
 STATUS, ERROR_TYPE = semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
 
 
-CALL_KEY = "lighttrace-client-call"
-"""In the context: the call that is on its way, for the next attempt to find the one before."""
-
-
 class ClientCall:
-    """One request on its way."""
+    """One request on its way. Its span knows it until it returns (`Span._call`): the next attempt finds the one before."""
 
     __slots__ = ("added", "headers", "resent", "span", "token")
 
@@ -97,15 +93,19 @@ class HttpClientPatch(Patch):
         call = span = None
         try:
             context = current.get()
-            previous = None
+            previous = beside = None
             if context:
-                parent = context.get(SPAN_KEY)
+                if type(context) in bare:
+                    parent = context
+                else:
+                    beside = context
+                    if context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY):
+                        return None
+                    parent = context.get(SPAN_KEY)
                 if type(parent) is Span and parent._kind is CLIENT and parent._tracer.covers:
                     if not parent._end:
                         return None  # a library under another one: the outer call has its span
-                    previous = context.get(CALL_KEY)
-                if (len(context) > 1 or parent is None) and (context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY)):
-                    return None
+                    previous = getattr(parent, "_call", None)
             scope = self.scope
             tracer = scope.tracer if scope.provider is state.provider else scope.find()
             if tracer is None:
@@ -130,15 +130,18 @@ class HttpClientPatch(Patch):
             call.headers = headers
             call.added = ()
             call.resent = 0
-            made = Context(context)
-            _put(made, SPAN_KEY, span)
-            _put(made, CALL_KEY, call)
-            call.token = current.set(made)
+            span._call = call
+            if beside is None:
+                call.token = current.set(span)
+            else:
+                made = Context(beside)
+                _put(made, SPAN_KEY, span)
+                call.token = current.set(made)
             if previous is not None and previous.headers is not None:
                 _follow(previous, call)
             if state.client_request_headers:
                 capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, headers)
-            call.added = propagate.inject(span, context, headers, known[1])
+            call.added = propagate.inject(span, beside, headers, known[1])
             return call
         except Exception as error:
             site.failed(error)
@@ -165,6 +168,7 @@ class HttpClientPatch(Patch):
         except (ValueError, RuntimeError):
             guard.count("context.detached_elsewhere")
         try:
+            del span._call
             if call.added and self.headers_argument is None:
                 call.headers.withdraw(call.added)  # type: ignore[union-attr]  # there until now
             call.headers = None
@@ -183,6 +187,7 @@ class HttpClientPatch(Patch):
     def _fail(self, call: ClientCall, error: BaseException) -> None:
         detach(call.token)
         try:
+            del call.span._call
             if call.added and self.headers_argument is None:
                 call.headers.withdraw(call.added)  # type: ignore[union-attr]  # there until now
             call.headers = None
@@ -204,7 +209,7 @@ class ArrivalPatch(Patch):
 
     def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
-            call = current.get().get(CALL_KEY)
+            call = getattr(span_of(current.get()), "_call", None)
             if call is not None and call.added and call.headers is not None:
                 added, call.added = call.added, ()
                 call.headers.withdraw(added)
@@ -238,7 +243,7 @@ class ResendPatch(Patch):
         if not self.site.enabled:
             return
         try:
-            span = current.get().get(SPAN_KEY)
+            span = span_of(current.get())
             if type(span) is not Span or not span._tracer.covers or span._kind is not CLIENT or span._end:
                 return
             outcome = self.read_outcome(*args, **kwargs)

@@ -18,7 +18,7 @@ from lighttrace.instrument.call import listening
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, current, detach, with_value
+from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, bare, current, detach, with_value
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 from lighttrace.tracing.transaction import handed_down
@@ -41,7 +41,7 @@ class ServerCall:
     __slots__ = ("context", "method", "prefix", "site", "span", "status", "token")
 
     span: Span | UnsampledSpan
-    context: Context  # in which the application runs
+    context: Any  # in which the application runs, as it stands in `current`
     method: str  # as it stands in the span's name
     site: guard.Site
     status: int  # 0 until the application has said
@@ -206,7 +206,7 @@ def start(
     site: guard.Site,
     method: str,
     attributes: dict[str, Any],
-    parent: Context,
+    parent: Any,
     members: Mapping[str, Any] | None,
 ) -> bool:
     """Start the span of a request in the context that its headers describe, and make it current. False while tracing is off."""
@@ -228,9 +228,13 @@ def start(
     call.site = site
     call.status = 0
     call.prefix = ""
-    call.context = made = Context(parent)
-    _put(made, SPAN_KEY, span)
-    call.token = current.set(made)
+    if not parent or type(parent) in bare or (len(parent) == 1 and SPAN_KEY in parent):
+        call.context = span
+        call.token = current.set(span)
+    else:
+        call.context = made = Context(parent)
+        _put(made, SPAN_KEY, span)
+        call.token = current.set(made)
     return True
 
 

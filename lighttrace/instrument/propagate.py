@@ -13,7 +13,7 @@ from lighttrace import semconv
 from lighttrace.instrument.carriers import Headers
 from lighttrace.instrument.engine import state
 from lighttrace.propagation import baggage, parse_traceparent, parse_tracestate
-from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY
+from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, context_of
 from lighttrace.tracing.span import Span, UnsampledSpan
 from lighttrace.tracing.transaction import handed_down
 
@@ -59,17 +59,17 @@ def chosen() -> Any:
     return _otel.propagator
 
 
-def inject(span: Span | UnsampledSpan, context: Context, headers: Headers, internal: bool) -> tuple[str, ...]:
+def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers, internal: bool) -> tuple[str, ...]:
     """Add the headers for a call made under `span` in `context`; gives the names of those added, for `Headers.withdraw`.
 
-    `internal` says whether the other side may learn who calls: our baggage leaves only toward hosts of the company.
+    `context` is None where there was nothing in it but a span. `internal` says whether the other side may learn who calls: our baggage leaves only toward hosts of the company.
     """
     if textmap is not None or (_otel is not None and _otel.propagator is not _own):
-        return _inject_with(chosen(), span, context, headers, internal)
+        return _inject_with(chosen(), span, Context() if context is None else context, headers, internal)
     trace = span._trace
     parent = f"{trace.header or trace.parent_prefix()}{span._span_id:016x}-{trace.flags:02x}"
     far = trace.far
-    if len(context) < 2 and (not context or SPAN_KEY in context):  # nothing but a span: no baggage of the program's own
+    if context is None:  # no baggage of the program's own
         text = (state.caller.get(span._owner.team) or caller_of(span._owner.team)) if internal else None
     else:
         text = outgoing_baggage(span, context, internal)
@@ -146,11 +146,12 @@ def believed(context: Context) -> Context:
     return made
 
 
-def extract(context: Context, parent: str | None, tracestate: Any, carried: Any) -> tuple[Context, Mapping[str, Any] | None]:
+def extract(context: Any, parent: str | None, tracestate: Any, carried: Any) -> tuple[Context, Mapping[str, Any] | None]:
     """The context that W3C headers describe, on top of `context`, and the baggage that came along, if any is to be believed.
 
     `tracestate` and `carried` are header values: a string, or a list of them where a header came several times.
     """
+    context = context_of(context)
     if parent is not None:
         found = parse_traceparent(parent)
         if found is not None:
@@ -168,10 +169,10 @@ def extract(context: Context, parent: str | None, tracestate: Any, carried: Any)
 
 
 def extract_with(
-    propagator: Any, headers: Mapping[str, Any], getter: Any, context: Context
+    propagator: Any, headers: Mapping[str, Any], getter: Any, context: Any
 ) -> tuple[Context, Mapping[str, Any] | None]:
     """The same through a propagator of OpenTelemetry's kind."""
-    made = propagator.extract(headers, context=context, getter=getter)
+    made = propagator.extract(headers, context=context_of(context), getter=getter)
     if state.edge:
         made = baggage.without_ours(made)
     return made, baggage.get_all(made) or None

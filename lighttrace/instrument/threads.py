@@ -17,7 +17,7 @@ from lighttrace.tracing.context import current, detach
 _EMPTY = Context()
 
 
-def run_in(context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+def run_in(context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Call `function` in `context`, and leave the thread as it was."""
     token = current.set(context)
     try:
@@ -92,7 +92,7 @@ class StartPatch(Patch):
 _ABSENT = object()
 
 
-def _carry(thread: Any, context: Context, before: Any) -> None:
+def _carry(thread: Any, context: Any, before: Any) -> None:
     """Put a `run` on this one thread object, which takes itself off before it calls the real one."""
 
     def run() -> None:

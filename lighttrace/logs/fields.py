@@ -20,11 +20,13 @@ def fields() -> tuple[str, str, str, str]:
     ('', '')
     """
     context = current.get()
-    span: Any = context.get(SPAN_KEY)
+    kind = type(context)
+    alone = kind is Span or kind is UnsampledSpan
+    span: Any = context if alone else context.get(SPAN_KEY)
     kind = type(span)
     if kind is Span or kind is UnsampledSpan:
         who: Owner = span._owner
-        if len(context) > 1 and who.source != "span":
+        if not alone and len(context) > 1 and who.source != "span":
             who = context.get(TEAM_KEY, who)
         return span._trace.id_bytes.hex(), f"{span._span_id:016x}", state.service, who.team or ""
     scope: Any = context.get(TEAM_KEY)

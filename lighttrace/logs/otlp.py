@@ -17,7 +17,7 @@ from opentelemetry.context.context import Context
 from lighttrace import guard, semconv
 from lighttrace.logs.records import USUAL, message_of
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SUPPRESS_KEY, current, detach, with_value
+from lighttrace.tracing.context import SUPPRESS_KEY, current, detach, now, with_value
 from lighttrace.tracing.values import exportable
 
 _site = guard.site("logs.otlp")
@@ -49,7 +49,7 @@ class LogExport:
         """Hand one record on. Never raises."""
         if not _site.enabled or record.name.partition(".")[0] in _OWN or getattr(self._busy, "now", False):
             return
-        context = current.get()
+        context = now()
         if context.get(SUPPRESS_KEY):
             return
         self._busy.now = True
@@ -163,13 +163,13 @@ def _recorder() -> Callable[..., Any]:
     if hasattr(sdk, "ReadWriteLogRecord"):
         from opentelemetry._logs import LogRecord
 
-        return lambda logger, record: LogRecord(context=current.get(), **_said(record))
+        return lambda logger, record: LogRecord(context=now(), **_said(record))
     old = sdk.LogRecord
 
     def make(logger: Any, record: logging.LogRecord) -> Any:
         said = _said(record)
         try:
-            return old(context=current.get(), resource=logger.resource, **said)
+            return old(context=now(), resource=logger.resource, **said)
         except TypeError:  # before 1.36 it took the ids
             from opentelemetry.trace import get_current_span
 

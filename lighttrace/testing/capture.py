@@ -17,7 +17,7 @@ from lighttrace.instrument.registry import registry
 from lighttrace.propagation import composite
 from lighttrace.testing.spans import CapturedSpan
 from lighttrace.tracing import tracer
-from lighttrace.tracing.context import SPAN_KEY, current
+from lighttrace.tracing.context import current, span_of
 from lighttrace.tracing.ids import getrandbits, new_span_id
 from lighttrace.tracing.limits import Limits
 from lighttrace.tracing.owner import owner
@@ -254,7 +254,7 @@ class Capture:
 
             registry.enable(TRIGGERS)
             self._saved.append(registry.disable)
-        self._outside = current.get().get(SPAN_KEY)
+        self._outside = span_of(current.get())
         return self
 
     def _swap(self, where: dict[str, Any], values: dict[str, Any]) -> None:
@@ -283,7 +283,7 @@ class Capture:
                 self._saved.pop()()
 
     def _check(self) -> None:
-        inside = current.get().get(SPAN_KEY)
+        inside = span_of(current.get())
         if inside is not self._outside:
             raise AssertionError(f"a context was left behind: the current span is {inside!r}, and it was {self._outside!r}")
         self.check_ended()

@@ -1,7 +1,9 @@
 """The one context store, OpenTelemetry's, and what LightTrace keeps in it: the current span and the team scope.
 
-`current` is the ContextVar that opentelemetry-api itself uses, so that attaching a span is one `set`. If the program
-chose another runtime context (`OTEL_PYTHON_CONTEXT`), an adapter with the same three methods takes its place.
+`current` is the ContextVar that opentelemetry-api itself uses, so that attaching a span is one `set`: where nothing but a
+span of ours is current, which is nearly always, the variable holds the span itself, and the `Context` around it is made when
+somebody else asks (`_Runtime`). If the program chose another runtime context (`OTEL_PYTHON_CONTEXT`), an adapter with the same
+three methods takes the variable's place, and there it is always a `Context`.
 """
 
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.context.context import Context
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from lighttrace import guard
@@ -24,21 +27,54 @@ SUPPRESS_HTTP_KEY = otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY
 _put = dict.__setitem__
 
 
+bare: set[type] = set()
+"""The classes of our spans, which stand in `current` for a context of nothing else."""
+
+
+def context_of(value: Any) -> Context:
+    """The context that `value`, from `current`, is or stands for."""
+    return Context({SPAN_KEY: value}) if type(value) in bare else value
+
+
+def span_of(value: Any) -> Any:
+    """The span of the context that `value`, from `current`, is or stands for; None if it has none."""
+    return value if type(value) in bare else value.get(SPAN_KEY)
+
+
+class _Runtime(ContextVarsRuntimeContext):
+    """OpenTelemetry's runtime context over the same variable, for whoever reads the current context through its API."""
+
+    def get_current(self) -> Context:
+        return context_of(self._current_context.get())
+
+
 class _ForeignRuntime:
     """`get`, `set` and `reset` over whatever runtime context the program configured."""
 
     get = staticmethod(otel_context.get_current)
-    set = staticmethod(otel_context.attach)
     reset = staticmethod(otel_context.detach)
+
+    @staticmethod
+    def set(value: Any) -> Any:
+        return otel_context.attach(context_of(value))
 
 
 def _find_current() -> Any:
-    runtime = otel_context._RUNTIME_CONTEXT
+    runtime: Any = otel_context._RUNTIME_CONTEXT
     variable = getattr(runtime, "_current_context", None)
-    return variable if type(variable).__name__ == "ContextVar" else _ForeignRuntime
+    if type(runtime) is not ContextVarsRuntimeContext or type(variable).__name__ != "ContextVar":
+        return _ForeignRuntime
+    # For good: what a task has in its context outlives our being switched off.
+    runtime.__class__ = _Runtime
+    return variable
 
 
 current: Any = _find_current()
+
+
+def now() -> Context:
+    """The current context."""
+    return context_of(current.get())
 
 
 def with_value(context: Context, key: str, value: object) -> Context:
@@ -66,7 +102,7 @@ class TeamScope:
         self._tokens: list[Any] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(current.set(with_value(current.get(), TEAM_KEY, self._owner)))
+        self._tokens.append(current.set(with_value(now(), TEAM_KEY, self._owner)))
 
     def __exit__(self, *exc: object) -> None:
         detach(self._tokens.pop())
@@ -93,8 +129,8 @@ class Detached:
         self._tokens: list[Any] = []
 
     def __enter__(self) -> None:
-        context = current.get()
-        span = context.get(SPAN_KEY)
+        context = now()
+        span: Any = context.get(SPAN_KEY)
         made = Context({key: value for key, value in context.items() if key != SPAN_KEY})
         if span is not None:
             _put(made, LINK_KEY, span.get_span_context())
@@ -131,7 +167,7 @@ class Attached:
 
 def suppressed() -> Iterator[None]:
     """Not traced in here, by us or by OpenTelemetry's instrumentations; a generator for `contextlib.contextmanager`."""
-    token = current.set(with_value(with_value(current.get(), SUPPRESS_KEY, True), SUPPRESS_HTTP_KEY, True))
+    token = current.set(with_value(with_value(now(), SUPPRESS_KEY, True), SUPPRESS_HTTP_KEY, True))
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, current
+from lighttrace.tracing.context import SPAN_KEY, bare, context_of, current
 from lighttrace.tracing.span import Span, UnsampledSpan
 from lighttrace.tracing.values import PLAIN
 
@@ -81,15 +81,19 @@ class SpanScope:
             else:
                 span = tracer.start_span(self._name, context, self._kind, given)
         self._span = span
+        if type(context) is Span or not context:
+            self._token = current.set(span)
+            return span
         # With an explicit context only the parent comes from there: what is current stays, but for the span.
-        made = Context(context)
+        made = Context(context_of(context))
         _put(made, SPAN_KEY, span)
         self._token = current.set(made)
         return span
 
-    def _enter_perhaps(self, context: Context) -> Any:
+    def _enter_perhaps(self, context: Any) -> Any:
         """Enter where spans are sampled, but by nobody who wants to see them first: what is not, costs as little as it can."""
-        span: Any = context.get(SPAN_KEY) if context else None
+        alone = not context or type(context) in bare
+        span: Any = (context or None) if alone else context.get(SPAN_KEY)
         if type(span) is UnsampledSpan:
             # Nothing below it is recorded either, and one span that says nothing can stand for all of them.
             self._token = None
@@ -103,6 +107,9 @@ class SpanScope:
             if given and type(span) is Span:
                 span.set_attributes(given)
         self._span = span
+        if alone:
+            self._token = current.set(span)
+            return span
         made = Context(context)
         _put(made, SPAN_KEY, span)
         self._token = current.set(made)

@@ -14,6 +14,7 @@ from opentelemetry.trace.span import TraceState
 
 from lighttrace import guard
 from lighttrace.tracing import errors
+from lighttrace.tracing.context import bare
 from lighttrace.tracing.ids import getrandbits, new_span_id
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.readable import ReadableMixin
@@ -113,6 +114,7 @@ class Span(ReadableMixin):
     __slots__ = (
         "__weakref__",
         "_attributes",  # dict owned by this span
+        "_call",  # of a request that goes out: what the engine knows of it (`instrument.http_client.ClientCall`); else not there
         "_end",  # ns since the epoch; 0 while open
         "_kind",  # SpanKind
         "_name",
@@ -142,6 +144,7 @@ class Span(ReadableMixin):
     _status: int
     _plain: bool
     _open: bool
+    _call: Any
 
     # -- the API ------------------------------------------------------------------------------------------------
 
@@ -315,12 +318,13 @@ class UnsampledSpan:
     `NonRecordingSpan`, as from the SDK: there is nothing on it to read.
     """
 
-    __slots__ = ("_id", "_owner", "_root", "_trace", "__weakref__")
+    __slots__ = ("_call", "_id", "_owner", "_root", "_trace", "__weakref__")
 
     _end = 1  # for code that asks a span whether it still records
     _kind = SpanKind.INTERNAL
     _trace: LocalTrace
     _root: int  # the id of a trace that begins here
+    _call: Any
 
     def __init__(self, trace: LocalTrace, owner: Owner) -> None:
         self._trace = trace
@@ -369,6 +373,8 @@ class UnsampledSpan:
     def __exit__(self, *args: Any) -> None:
         return None
 
+
+bare.update((Span, UnsampledSpan))
 
 # Registered, not derived: the API's base class has no slots, and each span would drag a dictionary along.
 ApiSpan.register(Span)

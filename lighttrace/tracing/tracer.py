@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 from opentelemetry.trace import Tracer as ApiTracer
 
 from lighttrace import guard, semconv
-from lighttrace.tracing.context import HANDED_KEY, LINK_KEY, SPAN_KEY, TEAM_KEY, current
+from lighttrace.tracing.context import HANDED_KEY, LINK_KEY, SPAN_KEY, TEAM_KEY, context_of, current
 from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.pipeline import Pipeline
@@ -76,14 +76,14 @@ class Tracer(ApiTracer):
         name: str,
         kind: SpanKind,
         attributes: dict[str, Any],
-        context: Context | None = None,
+        context: Any = None,
         code_owner: Owner | None = None,
         plain: bool = True,
         extras: "Extras | None" = None,
     ) -> Span | UnsampledSpan:
         """Start a span that takes `attributes` over: a dict that nobody else holds, its values already exportable.
 
-        `plain` says that each value is exactly a str or an int. `code_owner` is who owns the code that the span is
+        `context` is a context, or a span of ours that stands for one, as in `current`. `plain` says that each value is exactly a str or an int. `code_owner` is who owns the code that the span is
         about, where that is known. `extras` is what few spans are started with.
 
         What nearly every span is comes first: a child of a span of ours, or a root that is surely recorded, with nobody
@@ -92,15 +92,21 @@ class Tracer(ApiTracer):
         pipeline = self.pipeline
         if context is None:
             context = current.get()
-        if context:
-            parent: Any = context.get(SPAN_KEY)
+        if type(context) is Span:
+            if not pipeline.direct or extras is not None or (context._end and context._kind is SERVER):
+                return self._start_with_care(name, kind, attributes, context, code_owner, plain, extras)
+            trace = context._trace
+            parent_id = context._span_id
+            who = context._owner.child if code_owner is None else code_owner
+        elif context:
+            parent: Any = context.get(SPAN_KEY) if type(context) is Context else context
             if type(parent) is not Span or not pipeline.direct or extras is not None or (parent._end and parent._kind is SERVER):
                 return self._start_with_care(name, kind, attributes, context, code_owner, plain, extras)
             trace = parent._trace
             parent_id = parent._span_id
             who = parent._owner.child if code_owner is None else code_owner
             if len(context) > 1:
-                who = context.get(TEAM_KEY, who)  # type: ignore[assignment]  # nobody else knows the key
+                who = context.get(TEAM_KEY, who)
                 handed: Any = context.get(HANDED_KEY)
                 if handed is not None and handed is not trace.inherited:
                     trace = trace.handing_down(handed)
@@ -141,13 +147,14 @@ class Tracer(ApiTracer):
         name: str,
         kind: SpanKind,
         attributes: dict[str, Any],
-        context: Context,
+        context: Any,
         code_owner: Owner | None,
         plain: bool,
         extras: "Extras | None",
     ) -> Span | UnsampledSpan:
         """Start any span: below another process's, unsampled, by the program's own sampler, ids, rules or processors."""
         pipeline = self.pipeline
+        context = context_of(context)
         parent: Any = context.get(SPAN_KEY)
         cls = type(parent)
         if cls is Span:

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextvars
+import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -14,6 +17,7 @@ from opentelemetry.trace import SpanKind
 import lighttrace
 from lighttrace import guard
 from lighttrace.tracing.context import Attached, current
+from lighttrace.tracing.sampling import named
 from tests.tracing.conftest import Tracing
 
 
@@ -258,3 +262,73 @@ def test_spans_left_in_the_wrong_order_are_both_exported(tracing: Tracing) -> No
     assert [span.name for span in tracing.spans] == ["one", "two"]
     token = current.set(otel_context.Context())
     assert token is not None
+
+
+@pytest.mark.parametrize("sampler", [None, "always_off"])
+def test_opentelemetry_sees_a_context_around_the_current_span(sampler: str | None) -> None:
+    tracer = Tracing(sampler=named(sampler, None) if sampler else None).tracer
+    assert otel_context.get_current() == {}
+    with tracer.start_as_current_span("outer") as outer:
+        context = otel_context.get_current()
+        assert type(context) is otel_context.Context
+        assert list(context.values()) == [outer]
+        assert otel.get_current_span() is outer
+        assert otel.get_current_span(context) is outer
+        with pytest.raises(ValueError):
+            context["key"] = "value"
+        token = otel_context.attach(otel_context.set_value("key", "value"))
+        assert otel_context.get_value("key") == "value"
+        assert otel.get_current_span() is outer
+        with tracer.start_as_current_span("inner") as inner:
+            assert otel_context.get_value("key") == "value"
+            assert otel.get_current_span() is inner
+            assert inner.get_span_context().trace_id == outer.get_span_context().trace_id
+        otel_context.detach(token)
+        assert otel_context.get_value("key") is None
+        assert otel.get_current_span() is outer
+    assert otel_context.get_current() == {}
+
+
+def test_what_a_program_attached_that_is_no_context_is_given_back_as_it_is() -> None:
+    strange = {"key": "value"}
+    token = otel_context.attach(strange)  # type: ignore[arg-type]  # a mistake of the program's
+    try:
+        assert otel_context.get_current() is strange
+    finally:
+        otel_context.detach(token)
+
+
+FOREIGN = """
+import sys, types, importlib.metadata
+from opentelemetry.context.context import Context, _RuntimeContext
+
+class Own(_RuntimeContext):
+    def __init__(self): self.stack = [Context()]
+    def attach(self, context):
+        assert type(context) is Context, context
+        self.stack.append(context)
+        return len(self.stack) - 1
+    def get_current(self): return self.stack[-1]
+    def detach(self, token): del self.stack[token:]
+
+import opentelemetry.context
+opentelemetry.context._RUNTIME_CONTEXT = Own()
+import lighttrace
+from opentelemetry import trace
+lighttrace.init(service="s", exporter="memory")
+with trace.get_tracer("t").start_as_current_span("outer") as outer:
+    assert trace.get_current_span() is outer
+    with lighttrace.span("inner") as inner:
+        assert trace.get_current_span() is inner
+        with lighttrace.team("fraud"), trace.get_tracer("t").start_as_current_span("innermost") as innermost:
+            assert innermost.team == "fraud"
+    assert inner.parent.span_id == outer.get_span_context().span_id
+assert not trace.get_current_span().is_recording()
+print("seen")
+"""
+
+
+def test_a_runtime_context_of_the_programs_own_holds_contexts_only() -> None:
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", FOREIGN], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "seen\n", done.stderr
