@@ -115,6 +115,9 @@ class HttpExporter:
             return _Posted(f"timeout: {self._where()} did not answer within {took:.1f} s", retry=True, unanswered=sent)
         except ssl.SSLError as error:
             self.close()
+            if kept is not None:  # it had worked: the other side broke off
+                where = self._where()
+                return _Posted(f"connection: {where}: {error.reason or error}", retry=True, unanswered=sent, hung_up=True)
             return _Posted(f"tls: {self._where()}: {error.reason or error}; see OTEL_EXPORTER_OTLP_CERTIFICATE", unanswered=sent)
         except _BadFile as error:
             self.close()

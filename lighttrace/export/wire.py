@@ -42,9 +42,12 @@ def gone(sock: socket.socket) -> bool:
     """Whether the other side of a kept connection has closed it meanwhile."""
     sock.settimeout(0)
     try:
-        # The plain socket below TLS: what it holds there may be the protocol's own, so only the end counts.
-        return not socket.socket.recv(sock, 1, socket.MSG_PEEK) or not isinstance(sock, ssl.SSLSocket)
-    except BlockingIOError:
+        if isinstance(sock, ssl.SSLSocket):
+            sock.recv(1)  # takes in what is the protocol's own, as session tickets are
+        else:
+            sock.recv(1, socket.MSG_PEEK)
+        return True  # the end, or something that nobody asked for
+    except (BlockingIOError, ssl.SSLWantReadError):
         return False
     except OSError:
         return True

@@ -9,7 +9,8 @@ from typing import Any
 
 from lighttrace import guard
 
-_MASK = (1 << 64) - 1
+LOW_BITS = (1 << 64) - 1
+"""Of a trace id: those that decide (OpenTelemetry specification, `TraceIdRatioBased`)."""
 ALL = 1 << 64
 
 
@@ -27,7 +28,7 @@ class NativeSampler:
         """Whether a local root is recorded; `parent_flags` are those of its parent in another process, or None."""
         if parent_flags is not None and self.parent_based:
             return parent_flags & 1 == 1
-        return (trace_id & _MASK) < self.bound
+        return (trace_id & LOW_BITS) < self.bound
 
     def __repr__(self) -> str:
         return self.name

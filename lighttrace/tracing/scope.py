@@ -8,6 +8,8 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import SPAN_KEY, bare, context_of, current
+from lighttrace.tracing.ids import getrandbits, new_trace_id
+from lighttrace.tracing.sampling import LOW_BITS
 from lighttrace.tracing.span import Span, UnsampledSpan
 from lighttrace.tracing.values import PLAIN
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from lighttrace.tracing.tracer import Tracer
 
 _new_scope: "Callable[[Any], SpanScope]" = object.__new__
+_new_unsampled: "Callable[[type[UnsampledSpan]], Any]" = object.__new__
 _plain = PLAIN.issuperset
 _put = dict.__setitem__
 
@@ -92,27 +95,36 @@ class SpanScope:
 
     def _enter_perhaps(self, context: Any) -> Any:
         """Enter where spans are sampled, but by nobody who wants to see them first: what is not, costs as little as it can."""
-        alone = not context or type(context) in bare
-        span: Any = (context or None) if alone else context.get(SPAN_KEY)
+        tracer = self._tracer
+        pipeline = tracer.pipeline
+        span: Any
+        if not context and pipeline.direct:
+            trace_id = getrandbits(128) or new_trace_id()
+            if trace_id & LOW_BITS >= pipeline.native.bound:  # type: ignore[union-attr]  # `direct`
+                span = _new_unsampled(UnsampledSpan)
+                span._root = trace_id
+                span._owner = pipeline.default_owner
+            else:
+                span = tracer.start_root(self._name, self._kind, trace_id)
+                if self._attributes:
+                    span.set_attributes(self._attributes)
+            self._span = span
+            self._token = current.set(span)
+            return span
+        alone = type(context) in bare
+        span = context if alone else context.get(SPAN_KEY)
         if type(span) is UnsampledSpan:
             # Nothing below it is recorded either, and one span that says nothing can stand for all of them.
             self._token = None
             self._span = span
             return span
-        tracer, given = self._tracer, self._attributes
-        if given and (span is not None or not tracer.pipeline.direct):
-            span = tracer.start_span(self._name, context, self._kind, given)
-        else:
-            span = tracer.start(self._name, self._kind, {}, context)
-            if given and type(span) is Span:
-                span.set_attributes(given)
-        self._span = span
-        if alone:
+        self._span = span = tracer.start_span(self._name, context_of(context), self._kind, self._attributes)
+        if alone or not context:
             self._token = current.set(span)
-            return span
-        made = Context(context)
-        _put(made, SPAN_KEY, span)
-        self._token = current.set(made)
+        else:
+            made = Context(context)
+            _put(made, SPAN_KEY, span)
+            self._token = current.set(made)
         return span
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -129,7 +141,7 @@ class SpanScope:
                 errors.fail(span, error)
             else:
                 errors.fail(span, error, record=options.record_exception, status=options.set_status)
-        if options is None or options.end_on_exit:
+        if (options is None or options.end_on_exit) and type(span) is not UnsampledSpan:
             span.end()
 
     async def __aenter__(self) -> Any:

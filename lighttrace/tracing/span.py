@@ -318,35 +318,32 @@ class UnsampledSpan:
     `NonRecordingSpan`, as from the SDK: there is nothing on it to read.
     """
 
-    __slots__ = ("_call", "_id", "_owner", "_root", "_trace", "__weakref__")
+    __slots__ = ("_call", "_owner", "_root", "_span_id", "_trace", "__weakref__")
 
     _end = 1  # for code that asks a span whether it still records
     _kind = SpanKind.INTERNAL
     _trace: LocalTrace
     _root: int  # the id of a trace that begins here
+    _span_id: int
     _call: Any
 
     def __init__(self, trace: LocalTrace, owner: Owner) -> None:
         self._trace = trace
         self._owner = owner
-        self._id = 0
 
     def __getattr__(self, name: str) -> Any:
-        # Asked for what is not there: a trace that began here is made when somebody wants to know it.
-        if name != "_trace":
-            raise AttributeError(name)
-        self._trace = trace = LocalTrace(self._root, RANDOM)
-        return trace
+        # Asked for what is not there: an id, and a trace that began here, are made when somebody wants to know them.
+        if name == "_trace":
+            self._trace = trace = LocalTrace(self._root, RANDOM)
+            return trace
+        if name == "_span_id":
+            self._span_id = made = new_span_id()
+            return made
+        raise AttributeError(name)
 
     @property  # type: ignore[misc]  # `__class__` is what isinstance asks after the type itself
     def __class__(self) -> Any:
         return NonRecordingSpan
-
-    @property
-    def _span_id(self) -> int:
-        if not self._id:
-            self._id = new_span_id()
-        return self._id
 
     def get_span_context(self) -> SpanContext:
         trace = self._trace

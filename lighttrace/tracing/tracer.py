@@ -16,6 +16,7 @@ from lighttrace.tracing.context import HANDED_KEY, LINK_KEY, SPAN_KEY, TEAM_KEY,
 from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.pipeline import Pipeline
+from lighttrace.tracing.sampling import LOW_BITS
 from lighttrace.tracing.scope import Options, SpanScope
 from lighttrace.tracing.span import RANDOM, SAMPLED, UNSET, LocalTrace, Span, UnsampledSpan
 from lighttrace.tracing.values import text_of
@@ -29,7 +30,6 @@ INTERNAL = SpanKind.INTERNAL
 SERVER, CLIENT, PRODUCER = SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER
 _new_span: "Callable[[type[Span]], Span]" = object.__new__
 _new_unsampled: "Callable[[type[UnsampledSpan]], UnsampledSpan]" = object.__new__
-_LOW_BITS = (1 << 64) - 1  # those that decide on a trace (OpenTelemetry specification, `TraceIdRatioBased`)
 _new_trace: "Callable[[type[LocalTrace]], LocalTrace]" = object.__new__
 _new_scope: "Callable[[Any], SpanScope]" = object.__new__
 _put = dict.__setitem__
@@ -112,11 +112,10 @@ class Tracer(ApiTracer):
                     trace = trace.handing_down(handed)
         elif pipeline.direct and extras is None:
             trace_id = getrandbits(128) or new_trace_id()
-            if not pipeline.keeps_roots and trace_id & _LOW_BITS >= pipeline.native.bound:  # type: ignore[union-attr]  # `direct`
+            if not pipeline.keeps_roots and trace_id & LOW_BITS >= pipeline.native.bound:  # type: ignore[union-attr]  # `direct`
                 unsampled = _new_unsampled(UnsampledSpan)
                 unsampled._root = trace_id
                 unsampled._owner = pipeline.default_owner
-                unsampled._id = 0
                 return unsampled
             trace = _new_trace(LocalTrace)
             trace.trace_id = trace_id
@@ -141,6 +140,11 @@ class Tracer(ApiTracer):
         span._span_id = getrandbits(64) or new_span_id()
         span._start = time_ns()
         return span
+
+    def start_root(self, name: str, kind: SpanKind, trace_id: int) -> Span:
+        """Start the first span of a trace that the sampler wants, where nobody else is to be asked."""
+        trace = LocalTrace(trace_id, RANDOM | SAMPLED)
+        return self._make(name, kind, {}, True, trace, 0, self.pipeline.default_owner, new_span_id())
 
     def _start_with_care(
         self,
@@ -304,7 +308,7 @@ class Tracer(ApiTracer):
         if not recording:
             unsampled = UnsampledSpan(trace, who)
             if pipeline.id_generator is not None:
-                unsampled._id = pipeline.id_generator.generate_span_id()
+                unsampled._span_id = pipeline.id_generator.generate_span_id()
             return unsampled
         tracer = self if sampled else self._recorder()
         span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()

@@ -271,10 +271,10 @@ class Backend(_Script):
         except (OSError, ValueError):
             pass  # the client has gone, or this backend is down
         finally:
+            connection.close()  # before it is called closed
             with self._changed:
                 self._open.pop(number, None)
                 self._changed.notify_all()
-            connection.close()
 
     def _one(self, connection: socket.socket, reading: Any, number: int) -> bool:
         first = reading.readline(65_536)
