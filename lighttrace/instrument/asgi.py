@@ -1,6 +1,8 @@
 """ASGI applications as servers (ASGI specification 3.0, HTTP). Websockets and lifespan pass untouched."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from lighttrace import semconv
@@ -9,12 +11,14 @@ from lighttrace.instrument.call import disguise
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
-from lighttrace.instrument.http_server import CALL, METHOD, PATH, QUERY, SCHEME, ServerCall, excluded, leave, now, start
+from lighttrace.instrument.http_server import CALL, METHOD, PATH, QUERY, SCHEME, ServerCall, now, start
 from lighttrace.instrument.patching import Patch
-from lighttrace.tracing.context import current
+from lighttrace.tracing.context import current, detach
 
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
 AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
+# In one step, as nearly every server gives them; one that leaves some out is asked one by one.
+_read_usual = itemgetter("path", "method", "scheme", "http_version", "server", "client", "query_string", "headers")
 _callers: Bounded = Bounded(2048)  # what many requests have in common: their attributes
 _new_call: "Callable[[type[AsgiCall]], AsgiCall]" = object.__new__
 
@@ -40,15 +44,15 @@ class AsgiPatch(Patch):
             call = self._begin(self_, scope) if site.enabled and CALL not in scope and scope.get("type") == "http" else None
             if call is None:
                 return await original(self_, scope, receive, send)
-            call.server_send = send
             try:
-                result = await original(self_, scope, receive, call.send)
+                # The call does not hold what the server gave: that holds the scope, in which the call is.
+                result = await original(self_, scope, receive, partial(call.send, send))
             except BaseException as error:
                 call.fail(error)
-                leave(call)
+                detach(call.token)
                 call.end(call.ended)
                 raise
-            leave(call)
+            detach(call.token)
             if not call.span._end:
                 call.end(call.ended)
             return result
@@ -60,22 +64,24 @@ class AsgiPatch(Patch):
         try:
             if self.prepare is not None:
                 self.prepare(application, scope)
-            get = scope.get
-            path = get("path") or "/"
-            if state.exclude is not None and excluded(path):
+            if state.exclude is not None and state.exclude[scope.get("path") or "/"]:
                 return None
-            headers = dict(scope["headers"])
-            method = get("method", "GET")
-            key = method, get("scheme"), get("http_version"), get("server"), headers.get(b"host"), headers.get(b"user-agent")
+            try:
+                path, method, scheme, version, server, client, query, fields = _read_usual(scope)
+            except KeyError:
+                get = scope.get
+                path, method, scheme, version, server = map(get, ("path", "method", "scheme", "http_version", "server"))
+                client, query, fields = get("client"), get("query_string"), scope["headers"]
+                path, method = path or "/", method or "GET"
+            headers = dict(fields)
+            key = method, scheme, version, server, headers.get(b"host"), headers.get(b"user-agent")
             known = _callers.get(key)
             if known is None:
                 known = _callers[key] = _read_caller(*key)
             attributes: dict[str, Any] = known.copy()
-            attributes[PATH] = path
-            query = get("query_string")
+            attributes[PATH] = path or "/"
             if query:
                 attributes[QUERY] = redaction.query(query.decode("latin-1"))
-            client = get("client")
             if client:
                 attributes[CLIENT] = client[0]
             context = current.get()
@@ -92,7 +98,7 @@ class AsgiPatch(Patch):
             if start(made, self.scope, self.site, method, attributes, context, found):
                 call = scope[CALL] = made
                 call.ended = None
-                root = get("root_path")
+                root = scope.get("root_path")
                 if root:
                     call.prefix = root.rstrip("/")
                 if state.server_request_headers:
@@ -107,12 +113,11 @@ class AsgiPatch(Patch):
 class AsgiCall(ServerCall):
     """The request, and its way back: hears the status and the last byte."""
 
-    __slots__ = ("ended", "server_send")
+    __slots__ = ("ended",)
 
-    server_send: Any
     ended: int | None  # when the last byte of a failed request went out
 
-    def send(self, message: Any) -> Awaitable[Any]:
+    def send(self, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
         """What the application calls in the place of the server's `send`. Adds no coroutine: it hands on the one it was given."""
         try:
             kind = message["type"]
@@ -128,7 +133,7 @@ class AsgiCall(ServerCall):
                     self.ended = now()
         except Exception as error:
             self.site.failed(error)
-        return self.server_send(message)  # type: ignore[no-any-return]  # the server's
+        return send(message)
 
 
 def _read_caller(

@@ -30,40 +30,37 @@ def around(original: Callable[..., Any], begin: Begin, finish: Finish, fail: Fai
     return disguise(wrapper, original)  # type: ignore[no-any-return]  # what came in
 
 
-def listening(
-    original: Callable[..., Any], site: Any, hear: Callable[[Any, Any], None], *, after: bool = False
-) -> Callable[..., Any]:
-    """`original`, a function or coroutine function, with `hear(args, kwargs)` told of each call while `site` is enabled.
+def listening(original: Callable[..., Any], site: Any, hear: Callable[[Any, Any], None]) -> Callable[..., Any]:
+    """`original`, a function or coroutine function, with `hear(args, kwargs)` told before each call while `site` is enabled.
 
-    Before the call, or with `after` once it has returned. `hear` contains its own failures.
+    `hear` contains its own failures.
     """
-    import inspect
-
-    if inspect.iscoroutinefunction(original):
-
-        async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            if site.enabled and not after:
-                hear(args, kwargs)
-            result = await original(*args, **kwargs)
-            if after and site.enabled:
-                hear(args, kwargs)
-            return result
-
-        return disguise(coroutine, original)  # type: ignore[no-any-return]  # what came in
 
     def before(*args: Any, **kwargs: Any) -> Any:
         if site.enabled:
             hear(args, kwargs)
         return original(*args, **kwargs)
 
-    def afterwards(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        if site.enabled:
-            hear(args, kwargs)
-        return result
+    return stand_in(before, original)  # type: ignore[no-any-return]  # what came in
 
-    wrapper = afterwards if after else before
-    return disguise(wrapper, original)  # type: ignore[no-any-return]  # what came in
+
+def stand_in(function: Any, original: Any) -> Any:
+    """`function`, a plain one that gives what `original` gives, in its place.
+
+    A coroutine around a coroutine would be paid for at each of its steps. Whoever asks `asyncio`, and from 3.12 on `inspect`,
+    takes it for a coroutine function all the same, if `original` is one.
+    """
+    import inspect
+
+    disguise(function, original)
+    if not inspect.iscoroutinefunction(original):
+        return function
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    import asyncio.coroutines
+
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # what `asyncio.iscoroutinefunction` reads
+    return function
 
 
 # From 3.14 on annotations are evaluated when they are asked for, and may not be for the asking yet.

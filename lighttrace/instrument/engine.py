@@ -36,7 +36,7 @@ class State:
         self.resolver: Any = None
         self.service = "unknown_service"
         self.caller: dict[Any, str] = {}  # team, or team, transaction and customer: our baggage members as text
-        self.exclude: Any = None  # compiled pattern of paths that are not traced, or None
+        self.exclude: Any = None  # `http_server.Excluded`: whether a path is not traced; None where all are
         self.known_methods: frozenset[str] = frozenset(
             {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
         )
@@ -55,7 +55,7 @@ state = State()
 
 def configure(config: Any, provider: Any, resolver: Any) -> None:
     """Fill `state` with what a `lighttrace.config.Config` says; the provider comes last, because it switches everything on."""
-    from lighttrace.instrument.http_server import compile_exclude
+    from lighttrace.instrument.http_server import Excluded
 
     hosts = sys.modules.get("lighttrace.instrument.hosts")  # with the first library that calls others
     if hosts is not None:
@@ -63,7 +63,7 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.service = config.service
     state.resolver = resolver
     state.caller.clear()
-    state.exclude = compile_exclude(tuple(config.exclude))
+    state.exclude = Excluded(tuple(config.exclude)) if config.exclude else None
     state.known_methods = config.http_known_methods
     state.client_request_headers = config.client_request_headers
     state.client_response_headers = config.client_response_headers

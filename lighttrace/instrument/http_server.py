@@ -14,11 +14,11 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
-from lighttrace.instrument.call import listening
+from lighttrace.instrument.call import listening, stand_in
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, bare, current, detach, with_value
+from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, bare, current, with_value
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 from lighttrace.tracing.transaction import handed_down
@@ -29,6 +29,7 @@ CALL = "lighttrace.call"
 
 METHOD, ROUTE, PATH, QUERY = semconv.HTTP_REQUEST_METHOD, semconv.HTTP_ROUTE, semconv.URL_PATH, semconv.URL_QUERY
 SCHEME, STATUS, ERROR_TYPE = semconv.URL_SCHEME, semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
+_NOBODY = object()
 _put = dict.__setitem__
 
 
@@ -38,7 +39,7 @@ class ServerCall:
     `start` fills it in; the protocol's own class adds the way back of the response.
     """
 
-    __slots__ = ("context", "method", "prefix", "site", "span", "status", "token")
+    __slots__ = ("context", "handler", "method", "prefix", "site", "span", "status", "token")
 
     span: Span | UnsampledSpan
     context: Any  # in which the application runs, as it stands in `current`
@@ -46,6 +47,7 @@ class ServerCall:
     site: guard.Site
     status: int  # 0 until the application has said
     prefix: str  # of the application's routes
+    handler: Any  # that was told last: a seam is heard twice where a framework's class of routes calls its base class's
     token: Any
 
     def routed(self, route: str | None, handler: Any) -> None:
@@ -53,6 +55,7 @@ class ServerCall:
         span = self.span
         if type(span) is not Span or span._end:
             return
+        self.handler = handler
         if route is not None and self.prefix:
             route = self.prefix + route
         # By its code and not itself: a handler made for one request must not be kept.
@@ -123,7 +126,8 @@ def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
 
 class RoutePatch(Patch):
     """The seam at which a framework has found the handler: `read_route` has its signature and gives the environ or scope,
-    the route's template (or None) and the handler (or None). With `after`, it is asked when the call has returned.
+    the route's template (or None) and the handler (or None). With `after`, it is asked when the call of a plain function has
+    returned.
     """
 
     def __init__(self, target: str, read_route: Callable[..., tuple[Any, str | None, Any]], *, after: bool = False) -> None:
@@ -132,20 +136,44 @@ class RoutePatch(Patch):
         self.after = after
 
     def wrap(self, original: Any) -> Any:
-        return listening(original, self.site, self._hear, after=self.after)
+        # `listening`, with what it would call written out: every request comes through here, often twice.
+        site = self.site
 
-    def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        try:
-            carrier, route, handler = self.read_route(*args, **kwargs)
-            call = carrier.get(CALL)
-            if call is not None:
-                call.routed(route, handler)
-        except Exception as error:
-            self.site.failed(error)
+        def before(*args: Any, **kwargs: Any) -> Any:
+            if site.enabled:
+                try:
+                    carrier, route, handler = self.read_route(*args, **kwargs)
+                    call = carrier.get(CALL)
+                    if call is not None and handler is not call.handler:
+                        call.routed(route, handler)
+                except Exception as error:
+                    site.failed(error)
+            return original(*args, **kwargs)
+
+        def afterwards(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if site.enabled:
+                try:
+                    carrier, route, handler = self.read_route(*args, **kwargs)
+                    call = carrier.get(CALL)
+                    if call is not None and handler is not call.handler:
+                        call.routed(route, handler)
+                except Exception as error:
+                    site.failed(error)
+            return result
+
+        return stand_in(afterwards if self.after else before, original)
 
 
-class MountPatch(RoutePatch):
+class MountPatch(Patch):
     """The seam at which a framework enters a nested application: its template goes before the routes inside."""
+
+    def __init__(self, target: str, read_route: Callable[..., tuple[Any, str | None, Any]]) -> None:
+        super().__init__(target)
+        self.read_route = read_route
+
+    def wrap(self, original: Any) -> Any:
+        return listening(original, self.site, self._hear)
 
     def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
@@ -179,20 +207,28 @@ class FailurePatch(Patch):
             self.site.failed(ours)
 
 
-def excluded(path: str) -> bool:
-    """Whether the configuration asks for this path not to be traced."""
-    pattern = state.exclude
-    return pattern is not None and pattern.match(path) is not None
+class Excluded(Bounded):
+    """path: whether the configuration asks for it not to be traced. Remembers what it was asked: health checks come often."""
+
+    __slots__ = ("pattern",)
+
+    def __init__(self, globs: tuple[str, ...]) -> None:
+        super().__init__(2048)
+        self.pattern = compile_globs(globs)
+
+    def __missing__(self, path: str) -> bool:
+        found = self.pattern.match(path) is not None
+        if len(path) < 512:
+            self[path] = found
+        return found
 
 
-def compile_exclude(globs: tuple[str, ...]) -> re.Pattern[str] | None:
+def compile_globs(globs: tuple[str, ...]) -> re.Pattern[str]:
     """One pattern for all globs: `*` within a segment, `**` across them.
 
-    >>> bool(compile_exclude(("/health*", "/static/**")).match("/static/a/b.css"))
+    >>> bool(compile_globs(("/health*", "/static/**")).match("/static/a/b.css"))
     True
     """
-    if not globs:
-        return None
     parts = []
     for glob in globs:
         text = re.escape(glob if glob.startswith(("/", "*")) else f"**{glob}**")
@@ -228,6 +264,7 @@ def start(
     call.site = site
     call.status = 0
     call.prefix = ""
+    call.handler = _NOBODY
     if not parent or type(parent) in bare or (len(parent) == 1 and SPAN_KEY in parent):
         call.context = span
         call.token = current.set(span)
@@ -236,11 +273,6 @@ def start(
         _put(made, SPAN_KEY, span)
         call.token = current.set(made)
     return True
-
-
-def leave(call: ServerCall) -> None:
-    """Take the request off the context again."""
-    detach(call.token)
 
 
 def now() -> int:

@@ -21,7 +21,8 @@ textmap: Any = None
 """The propagator to use when W3C alone is not what the program asked for; set by the runtime, None for the fast path."""
 
 _own: Any = None
-_otel: Any = None  # the module opentelemetry.propagate, once the program has imported it
+_otel: Any = None  # the namespace of opentelemetry.propagate, once the program has imported it
+_name = ""  # of the variable there that holds the global propagator
 
 
 def use(propagator: Any, *, fast: bool) -> None:
@@ -33,10 +34,12 @@ def use(propagator: Any, *, fast: bool) -> None:
 
 def watch(module: Any) -> None:
     """Make ours the global propagator of `opentelemetry.propagate`, and heed it when the program chooses another."""
-    global _otel
+    global _otel, _name
     module.set_global_textmap(_own)
-    # The variable behind `get_global_textmap`, read in 1.27 to 1.45: the function is asked where it is called otherwise.
-    _otel = module if module.__dict__.get("propagator") is _own else _Asked(module)
+    space = vars(module)
+    # The variable behind `get_global_textmap`, before 1.40 and since: where it is called otherwise, the function is asked.
+    _name = next((name for name in ("_HTTP_TEXT_FORMAT", "propagator") if space.get(name) is _own), "")
+    _otel = space if _name else _Asked(module)
 
 
 class _Asked:
@@ -47,16 +50,15 @@ class _Asked:
     def __init__(self, module: Any) -> None:
         self._module = module
 
-    @property
-    def propagator(self) -> Any:
+    def __getitem__(self, name: str) -> Any:
         return self._module.get_global_textmap()
 
 
 def chosen() -> Any:
     """The propagator that must be asked, or None while W3C by hand will do. A program may set another at any time."""
-    if _otel is None or _otel.propagator is _own:
+    if _otel is None or _otel[_name] is _own:
         return textmap
-    return _otel.propagator
+    return _otel[_name]
 
 
 def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers, internal: bool) -> tuple[str, ...]:
@@ -64,7 +66,7 @@ def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers
 
     `context` is None where there was nothing in it but a span. `internal` says whether the other side may learn who calls: our baggage leaves only toward hosts of the company.
     """
-    if textmap is not None or (_otel is not None and _otel.propagator is not _own):
+    if textmap is not None or (_otel is not None and _otel[_name] is not _own):
         return _inject_with(chosen(), span, Context() if context is None else context, headers, internal)
     trace = span._trace
     parent = f"{trace.header or trace.parent_prefix()}{span._span_id:016x}-{trace.flags:02x}"

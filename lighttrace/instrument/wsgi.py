@@ -1,6 +1,7 @@
 """WSGI applications as servers (PEP 3333)."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -10,7 +11,7 @@ from lighttrace.instrument.call import disguise
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
-from lighttrace.instrument.http_server import CALL, METHOD, PATH, QUERY, SCHEME, ServerCall, excluded, leave, start
+from lighttrace.instrument.http_server import CALL, METHOD, PATH, QUERY, SCHEME, ServerCall, start
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import current, detach
 from lighttrace.tracing.span import Span
@@ -42,12 +43,12 @@ class WsgiPatch(Patch):
             call = self._begin(environ) if site.enabled else None
             if call is None:
                 return original(self_, environ, start_response)
-            call.start_response = start_response
             try:
-                body = original(self_, environ, call.start)
+                # The call does not hold what the server gave: that holds the environ, in which the call is.
+                body = original(self_, environ, partial(call.start, start_response))
             except BaseException as error:
                 call.fail(error)
-                leave(call)
+                detach(call.token)
                 call.end()
                 raise
             detach(call.token)
@@ -59,13 +60,13 @@ class WsgiPatch(Patch):
         call = None
         try:
             get = environ.get
+            if state.exclude is not None and state.exclude[get("PATH_INFO") or "/"]:
+                return None
             try:
                 method, path, query, scheme, protocol = _read_usual(environ)
             except KeyError:
                 method, path, query = get("REQUEST_METHOD", "GET"), get("PATH_INFO"), get("QUERY_STRING")
                 scheme, protocol = get("wsgi.url_scheme", "http"), get("SERVER_PROTOCOL")
-            if state.exclude is not None and excluded(path or "/"):
-                return None
             if CALL in environ:
                 return None  # an application inside another one
             key = method, scheme, protocol, get("HTTP_HOST"), get("HTTP_USER_AGENT")
@@ -107,12 +108,11 @@ class WsgiPatch(Patch):
 class WsgiCall(ServerCall):
     """The request, and its way back: hears the status, and stands in for the body to hear the end of it."""
 
-    __slots__ = ("known_length", "start_response")
+    __slots__ = ("known_length",)
 
-    start_response: Callable[..., Any]  # the server's
     known_length: bool
 
-    def start(self, status: str, headers: Any, *exc_info: Any) -> Any:
+    def start(self, start_response: Callable[..., Any], status: str, headers: Any, *exc_info: Any) -> Any:
         """What the application calls in the place of the server's `start_response`."""
         try:
             self.status = int(status[:3])
@@ -122,7 +122,7 @@ class WsgiCall(ServerCall):
                 capture(self.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Lower(headers))
         except Exception as error:
             self.site.failed(error)
-        return self.start_response(status, headers, *exc_info)
+        return start_response(status, headers, *exc_info)
 
     def around(self, body: Any, environ: dict[str, Any]) -> Any:
         """The body as the server gets it: as it is where nothing more can happen in it, else followed to its end."""
