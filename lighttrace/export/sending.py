@@ -4,14 +4,21 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lighttrace import guard
+from lighttrace import forks, guard, semconv
 from lighttrace.export.exporter import Exporter, Outcome
 from lighttrace.export.telling import Teller
 
+if TYPE_CHECKING:
+    from lighttrace.export.books import Books
+    from lighttrace.tracing.span import Span
+
 _BACKOFF = (0.25, 5.0)  # seconds: the first pause between tries, and the longest
 _LAST_TRIES = 3  # for a batch on the way out: a program that ends waits for no backend to come up
+
+_parents: list[Any] = []
+"""In a forked child: exporters of its parent. Nothing may close them here, not even the collection of garbage."""
 
 
 class Sender:
@@ -20,16 +27,31 @@ class Sender:
     While `paused` is set, nothing new is begun and no pause is made: the batch is to be kept for later.
     """
 
-    __slots__ = ("_timeout", "deadline", "hurry", "not_before", "paused", "repeated", "teller")
+    __slots__ = ("_make_exporter", "_timeout", "deadline", "exporter", "hurry", "not_before", "paused", "repeated", "teller")
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, make_exporter: Callable[[], Exporter], timeout: float) -> None:
+        self._make_exporter = make_exporter
         self._timeout = timeout
+        self.exporter: Exporter | None = None  # made for the first batch
         self.teller = Teller()
         self.hurry = threading.Event()
         self.deadline: float | None = None
         self.paused = False
         self.not_before = 0.0  # when the backend wants to hear of us again
         self.repeated = 0  # spans sent again because an answer was lost: the backend may have them twice
+
+    def deliver(self, batch: "list[Span]", broken: "list[Span]", books: "Books") -> Outcome:
+        """Encode a batch and send it, along with how many were dropped so far. Spans that cannot be encoded go to `broken`."""
+        exporter = self.exporter
+        if exporter is None:
+            with forks.still:
+                exporter = self.exporter = self._make_exporter()
+        dropped = books.untold()
+        payload = exporter.prepare(batch, {semconv.DROPPED_SPANS: dropped} if dropped else None, broken)
+        outcome = self.send(exporter, payload, len(batch) - len(broken), books.text)
+        if dropped and not outcome.reason:
+            books.told(dropped)
+        return outcome
 
     def send(self, exporter: Exporter, payload: Any, count: int, drops: Callable[[], str]) -> Outcome:
         """Send `count` spans until they arrive, are refused for good, or the time for them is over.
@@ -106,6 +128,18 @@ class Sender:
         if self.paused:
             return True
         return not outcome.unanswered and self.not_before > time.monotonic() and not self.hurry.is_set()
+
+    def close(self) -> None:
+        """Let connections go. Another batch makes another exporter."""
+        exporter, self.exporter = self.exporter, None
+        if exporter is not None:
+            guard.call(guard.site("export.exporter"), exporter.close)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: let the exporter be, neither used nor closed."""
+        if self.exporter is not None:
+            _parents.append(self.exporter)
+            self.exporter = None
 
     def _is_paused(self) -> bool:
         return self.paused  # by another thread, at any time

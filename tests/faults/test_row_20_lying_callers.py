@@ -80,7 +80,7 @@ def spans() -> list[Any]:
     lighttrace.flush()
     active = runtime.active()
     assert active is not None
-    exporter: Any = active.queue._exporter
+    exporter: Any = active.queue._sender.exporter
     assert isinstance(exporter, MemoryExporter)
     return list(exporter.spans)
 
