@@ -3,13 +3,10 @@
 import re
 
 from lighttrace.instrument.engine import state
+from lighttrace.secret_names import IN_QUERIES, PARTS, REDACTED, WHOLE
 
-REDACTED = "REDACTED"
-
-# The signatures that the semantic conventions name (X-Amz-Signature, X-Amz-Credential, X-Amz-Security-Token, AWSAccessKeyId,
-# Signature, sig, X-Goog-Signature), and whatever else looks like a secret.
-_SECRET = re.compile(r"(?i)token|key|secret|passw|pwd|credential|session|signature|^(?:code|auth|authorization|jwt|sig|sid)$")
-_QUICK = re.compile(r"(?i)token|key|secret|passw|pwd|credential|session|signature|code|auth|jwt|sig|sid|%")
+_SECRET = re.compile(rf"(?i){'|'.join(PARTS)}|^(?:{'|'.join(IN_QUERIES + WHOLE)})$")
+_QUICK = re.compile(rf"(?i){'|'.join((*PARTS, *IN_QUERIES, *WHOLE))}|%")
 _SEPARATOR = re.compile(r"([&;#])")
 _chosen: dict[tuple[str, ...], frozenset[str]] = {}
 

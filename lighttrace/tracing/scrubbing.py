@@ -1,17 +1,19 @@
 """Secrets in text that a program wrote for people, such as the message of an exception: what looks like one is taken out.
 
-Names are like those of `lighttrace.instrument.redaction`, which knows where a name ends; in prose that must be guessed, so
-these are fewer. It stands here and not there because exceptions are recorded on spans made by hand, too. Each value goes that stands behind one: `password=hunter2`,
-`"token": "abc"`, `https://bob:hunter2@example.com`. Source code in stack traces stays: it holds names, and no values.
+Each value goes that stands behind the name of a secret: `password=hunter2`, `"token": "abc"`, `https://bob:hunter2@example.com`.
+Source code in stack traces stays: it holds names, and no values. It stands here and not beside the redaction of URLs because
+exceptions are recorded on spans made by hand, too.
 """
 
 import re
 
-REDACTED = "REDACTED"
+from lighttrace.secret_names import IN_QUERIES, PARTS, REDACTED, WHOLE
+
+_IN_QUERIES = "|".join(IN_QUERIES)
 
 # Before anything is looked for: most texts have none of it.
-_PERHAPS = re.compile(r"(?i)token|key|secret|passw|pwd|credential|session|signature|auth|bearer|jwt|sig=|sid=|code=|://")
-_NAMES = r"(?:[\w.-]{0,48}[_.-])?(?:token|secret|passw(?:or)?d|passwd|pwd|credentials?|signature|session(?:_?id)?|authorization|jwt|(?:api|access|secret|private|auth)[_-]?key)(?:[_-][\w-]{1,32})?"
+_PERHAPS = re.compile(rf"(?i){'|'.join((*PARTS, *WHOLE))}|cookie|(?:{_IN_QUERIES})=|%|://")
+_NAMES = rf"(?:[\w.-]{{0,48}}[_.-])?(?:{'|'.join((*PARTS.values(), *WHOLE))})(?:[_-][\w-]{{1,32}})?"
 _VALUE = r"(?P<value>\"[^\"\n]{1,4096}\"?|'[^'\n]{1,4096}'?|(?:(?:Bearer|Basic|bearer|basic)\s+)?[^\s,;&)\]}'\"]{1,4096})"
 # `=` in any spelling; `:` only behind names as code and data have them: "BadSignature: no dot found" is an exception.
 _ASSIGNED = re.compile(rf"(?i:(?<![\w])(?P<name>{_NAMES})(?P<mark>[\"']?\s{{0,4}}=\s{{0,4}})){_VALUE}")
@@ -20,12 +22,12 @@ _TOLD = re.compile(
 )
 _USER = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,31}://)[^/\s@\"'<>]{1,1024}@")
 
-_SHORT = re.compile(r"(?i)(?P<mark>[?&;](?:sig|sid|code|auth)=)[^\s&;#'\"]{1,4096}")  # secrets in the query of a URL only
+_SHORT = re.compile(rf"(?i)(?P<mark>[?&;](?:{_IN_QUERIES})=)[^\s&;#'\"]{{1,4096}}")  # secrets in the query of a URL only
 
 _ENCODED = re.compile(
     r"(?P<mark>[?&;](?P<name>[^\s=&;#'\"%]{0,64}%[^\s=&;#'\"]{2,64})=)[^\s&;#'\"]{1,4096}"
 )  # `%74oken=` is a token too
-_NAME = re.compile(rf"(?i:{_NAMES}|sig|sid|code|auth)")
+_NAME = re.compile(rf"(?i:{_NAMES}|{_IN_QUERIES})")
 
 
 def _decoded(match: "re.Match[str]") -> str:

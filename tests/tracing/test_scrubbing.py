@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lighttrace
+from lighttrace import secret_names
+from lighttrace.instrument import redaction
 from lighttrace.testing import capture
 from lighttrace.tracing import errors, scrubbing
 
@@ -26,11 +28,22 @@ from lighttrace.tracing import errors, scrubbing
         ("https://h/?token=hunter2&page=2", "https://h/?token=REDACTED&page=2"),
         ("https://h/?X-Amz-Signature=hunter2", "https://h/?X-Amz-Signature=REDACTED"),
         ("https://h/?%74oken=hunter2&p%61ge=2'", "https://h/?%74oken=REDACTED&p%61ge=2'"),
+        ("/a?%74oken=hunter2", "/a?%74oken=REDACTED"),
         ("secret : hunter2", "secret : REDACTED"),
+        ("Set-Cookie: hunter2; Path=/", "Set-Cookie: REDACTED; Path=/"),
     ],
 )
 def test_secret_is_taken_out(text: str, expected: str) -> None:
     assert scrubbing.message(text) == expected
+
+
+@pytest.mark.parametrize("name", [*secret_names.PARTS, *secret_names.WHOLE, *secret_names.IN_QUERIES])
+def test_urls_and_prose_know_the_same_secrets(name: str) -> None:
+    word = {"key": "api_key", "passw": "password"}.get(name, name)
+    assert redaction.query(f"{word}=hunter2") == f"{word}=REDACTED"
+    assert scrubbing.message(f"cannot get /a?{word}=hunter2") == f"cannot get /a?{word}=REDACTED"
+    if name not in secret_names.IN_QUERIES:
+        assert scrubbing.message(f"{word}=hunter2") == f"{word}=REDACTED"
 
 
 @pytest.mark.parametrize(
