@@ -11,8 +11,8 @@ from lighttrace.secret_names import IN_QUERIES, PARTS, REDACTED, WHOLE
 
 _IN_QUERIES = "|".join(IN_QUERIES)
 
-# Before anything is looked for: most texts have none of it.
-_PERHAPS = re.compile(rf"(?i){'|'.join((*PARTS, *WHOLE))}|cookie|(?:{_IN_QUERIES})=|%|://")
+# Before anything is looked for: most texts have none of it. For casefolded text: ignoring case takes seven times as long.
+_PERHAPS = re.compile(rf"{'|'.join((*PARTS, *WHOLE))}|cookie|(?:{_IN_QUERIES})=|%|://")
 _NAMES = rf"(?:[\w.-]{{0,48}}[_.-])?(?:{'|'.join((*PARTS.values(), *WHOLE))})(?:[_-][\w-]{{1,32}})?"
 _VALUE = r"(?P<value>\"[^\"\n]{1,4096}\"?|'[^'\n]{1,4096}'?|(?:(?:Bearer|Basic|bearer|basic)\s+)?[^\s,;&)\]}'\"]{1,4096})"
 # `=` in any spelling; `:` only behind names as code and data have them: "BadSignature: no dot found" is an exception.
@@ -44,7 +44,7 @@ def message(text: str) -> str:
     >>> message("KeyError: 'country'")
     "KeyError: 'country'"
     """
-    if _PERHAPS.search(text) is None:
+    if _PERHAPS.search(text.casefold()) is None:
         return text
     text = _USER.sub(rf"\g<scheme>{REDACTED}:{REDACTED}@", text)
     text = _SHORT.sub(rf"\g<mark>{REDACTED}", text)
@@ -59,7 +59,7 @@ _MARGIN = re.compile(r" *[|+] ?")
 
 def stack(text: str) -> str:
     """A stack trace without the secrets in its messages, which may have many lines, notes, and a group's margin."""
-    if _PERHAPS.search(text) is None:
+    if _PERHAPS.search(text.casefold()) is None:
         return text
     made = []
     in_frame = False
