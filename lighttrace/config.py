@@ -90,6 +90,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("baggage_hosts", s.words, ()),
     Setting("customer_salt", s.text, "", secret=True),
     Setting("logs", s.logs, "logging", otel=("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED",), otel_convert=s.logs_otel),
+    Setting("exceptions", s.one_of("events", "logs", "logs/dup"), "events", otel=("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN",)),
 )
 
 
@@ -208,6 +209,7 @@ class Config(_Frozen):
     baggage_hosts: tuple[str, ...]
     customer_salt: str
     logs: str  # off, logging, all or otlp
+    exceptions: str  # events, logs or logs/dup
     sources: dict[str, str]  # field, or "otlp.<field>": who decided
     warnings: tuple[str, ...]
     project_dir: str | None
@@ -330,6 +332,12 @@ def _finish(values: dict[str, Any], reader: Reader) -> None:
             field, both = f"{side}_{kind}_headers", f"capture_{kind}_headers"
             if values[field] is None:
                 values[field], sources[field] = values[both], sources[both]
+    if values["exceptions"] != "events" and values["logs"] != "otlp":
+        warn(
+            f"exceptions ({sources['exceptions']}): {values['exceptions']} is ignored, because no log records are exported; "
+            "that is logs=otlp"
+        )
+        values["exceptions"], sources["exceptions"] = "events", "default"
     if values["redacted_parameters"] == ("none",):
         values["redacted_parameters"] = ()
 

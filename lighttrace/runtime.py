@@ -95,7 +95,7 @@ class Runtime:
         for module in _WRITERS_OF_BAGGAGE:
             when_imported(module, _watch_baggage)
         registry.enable(TRIGGERS, config.integrations_disabled)
-        wiring.start(config, lambda: self.pipeline.resource)
+        wiring.start(config, self.pipeline)
 
     def in_child(self) -> None:
         """A forked child is another instance of the service."""
@@ -230,6 +230,7 @@ def shutdown(timeout: float | None = None) -> None:
         from lighttrace.logs import wiring
 
         deadline = time.monotonic() + (runtime.config.exit_timeout_s if timeout is None else timeout)
+        runtime.pipeline.tell_exception = None
         wait = wiring.stop()
         exits.unwatch()
         registry.disable()

@@ -38,7 +38,7 @@ class LogExport:
     def _reset(self) -> None:
         self._making = threading.Lock()
         self._provider: Any = None
-        self._record: Callable[..., Any] | None = None
+        self._record: Callable[[Any, Context, dict[str, Any]], Any] | None = None
         self._errands: SimpleQueue[Callable[[], None] | None] | None = None
 
     def in_child(self) -> None:
@@ -46,21 +46,26 @@ class LogExport:
         self._reset()
 
     def export(self, record: logging.LogRecord) -> None:
-        """Hand one record on. Never raises."""
-        if not _site.enabled or record.name.partition(".")[0] in _OWN or getattr(self._busy, "now", False):
-            return
-        context = now()
-        if context.get(SUPPRESS_KEY):
-            return
+        """Hand one record of logging's on. Never raises."""
+        if record.name.partition(".")[0] not in _OWN:
+            self.emit(record.name, lambda: _said(record), now())
+
+    def emit(self, name: str, say: Callable[[], dict[str, Any]], context: Context) -> bool:
+        """Hand on what `say` gives, under the logger's name. Never raises; False where it was not taken."""
+        if not _site.enabled or getattr(self._busy, "now", False) or context.get(SUPPRESS_KEY):
+            return False
         self._busy.now = True
         try:
             if self._provider is None:
                 self._make()
-            logger = self._provider.get_logger(record.name)
+            logger = self._provider.get_logger(name)
             assert self._record is not None
-            logger.emit(self._record(logger, record))
+            logger.emit(self._record(logger, context, say()))
         except Exception as error:
             _site.failed(error)
+            return False
+        else:
+            return True
         finally:
             self._busy.now = False
 
@@ -155,25 +160,25 @@ def make_exporter(config: Any) -> Any:
     return Http(**options)
 
 
-def _recorder() -> Callable[..., Any]:
-    """What makes the SDK's record of logging's: up to 1.38 the SDK had a class of its own for it."""
+def _recorder() -> Callable[[Any, Context, dict[str, Any]], Any]:
+    """What makes the SDK's record of what is said: up to 1.38 the SDK had a class of its own for it."""
     from opentelemetry.sdk import _logs
 
     sdk: Any = _logs
     if hasattr(sdk, "ReadWriteLogRecord"):
         from opentelemetry._logs import LogRecord
 
-        return lambda logger, record: LogRecord(context=now(), **_said(record))
+        return lambda logger, context, said: LogRecord(context=context, **said)
     old = sdk.LogRecord
 
-    def make(logger: Any, record: logging.LogRecord) -> Any:
-        said = _said(record)
+    def make(logger: Any, context: Context, said: dict[str, Any]) -> Any:
         try:
-            return old(context=now(), resource=logger.resource, **said)
-        except TypeError:  # before 1.36 it took the ids
+            return old(context=context, resource=logger.resource, **said)
+        except TypeError:  # before 1.36 it took the ids, and events had no names
             from opentelemetry.trace import get_current_span
 
-            span = get_current_span().get_span_context()
+            said.pop("event_name", None)
+            span = get_current_span(context).get_span_context()
             ids = {"trace_id": span.trace_id, "span_id": span.span_id, "trace_flags": span.trace_flags}
             return old(resource=logger.resource, **ids, **said)
 

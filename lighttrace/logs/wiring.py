@@ -1,6 +1,6 @@
 """Switching the fields on and off. Nothing is imported that the program has not: each library is patched when it comes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from lighttrace.instrument import imports
 
 if TYPE_CHECKING:
     from lighttrace.instrument.patching import Patch
+    from lighttrace.tracing.pipeline import Pipeline
 
 _site = guard.site("logs")
 
@@ -59,8 +60,8 @@ def _apply_export(module: ModuleType) -> None:
     EXPORT.apply()
 
 
-def start(config: Any, resource: Callable[[], Mapping[str, Any]]) -> None:
-    """Do what the setting `logs` asks for. `resource` gives the attributes of the service, whenever they are wanted."""
+def start(config: Any, pipeline: "Pipeline") -> None:
+    """Do what the settings `logs` and `exceptions` ask for."""
     global _export
     mode = config.logs
     if mode == "off":
@@ -74,8 +75,12 @@ def start(config: Any, resource: Callable[[], Mapping[str, Any]]) -> None:
         from lighttrace.logs.otlp import LogExport
         from lighttrace.logs.stdlib import EXPORT
 
-        _export = LogExport(config, resource)
+        _export = LogExport(config, lambda: pipeline.resource)
         EXPORT.export = _export.export
+        if config.exceptions != "events":
+            from lighttrace.logs.exceptions import teller
+
+            pipeline.tell_exception = teller(_export, config.exceptions)
         imports.when_imported("logging", _apply_export)
 
 

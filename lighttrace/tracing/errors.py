@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lighttrace import guard, semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from lighttrace.tracing.span import Span
 
@@ -94,7 +94,7 @@ def fail(span: "Span", error: BaseException, message: str | None = None, *, reco
         from lighttrace.tracing import scrubbing  # its patterns are compiled with the first error, not at start-up
 
         if record and not was_recorded(error, span):
-            _record(span, error, None, None, True, message)
+            _record(span, error, None, None, True, message, span._tracer.pipeline.tell_exception)
         if status and span._status != 1:
             span._attributes.setdefault(semconv.ERROR_TYPE, type_name(error))
             span._status = _ERROR
@@ -128,6 +128,7 @@ def _record(
     timestamp: int | None,
     escaped: bool,
     message: str | None,
+    tell: "Callable[[Span, Mapping[str, Any]], bool] | None" = None,
 ) -> None:
     from lighttrace.tracing import scrubbing
 
@@ -153,13 +154,6 @@ def _record(
     if attributes:
         event.update(attributes)
     kept, dropped = pipeline.limits.clean(event, pipeline.limits.event_attributes)
-    rare = span.rare()
-    if len(rare.events) >= pipeline.limits.events:
-        rare.dropped_events += 1
-        if not pipeline.limits.events:
-            return
-        del rare.events[0]
-    rare.events.append((semconv.EXCEPTION_EVENT, time_ns() if timestamp is None else timestamp, kept, dropped))
     resolver = pipeline.resolver
     if resolver is not None:
         frame = resolver.failing_frame_of(error)
@@ -171,6 +165,15 @@ def _record(
             own[semconv.CODE_LINE_NUMBER] = line
             if team is not None:
                 own[semconv.ERROR_TEAM] = team
+    if tell is not None and tell(span, kept):
+        return
+    rare = span.rare()
+    if len(rare.events) >= pipeline.limits.events:
+        rare.dropped_events += 1
+        if not pipeline.limits.events:
+            return
+        del rare.events[0]
+    rare.events.append((semconv.EXCEPTION_EVENT, time_ns() if timestamp is None else timestamp, kept, dropped))
 
 
 def _stack(error: BaseException, message: str | None) -> str:

@@ -49,6 +49,8 @@ class Pipeline:
         self.native: NativeSampler | None = None
         self.foreign_sampler: Any = None
         self.set_sampler(sampler if sampler is not None else named("parentbased_always_on"))
+        # Is told of each exception that LightTrace records, and says whether it need not stand on the span.
+        self.tell_exception: Callable[[Span, Mapping[str, Any]], bool] | None = None
         self._sdk_resource: Any = None
         self._site = guard.site("tracing.processors")
 
