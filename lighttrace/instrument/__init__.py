@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lighttrace.instrument.http_server import MountPatch as MountPatch
     from lighttrace.instrument.http_server import RoutePatch as RoutePatch
     from lighttrace.instrument.registry import Integration as Integration
+    from lighttrace.instrument.resends import FollowPatch as FollowPatch
     from lighttrace.instrument.threads import PoolPatch as PoolPatch
     from lighttrace.instrument.threads import StartPatch as StartPatch
     from lighttrace.instrument.threads import SubmitPatch as SubmitPatch
@@ -32,6 +33,7 @@ _WHERE = {
     "DbPatch": "lighttrace.instrument.db",
     "FactoryPatch": "lighttrace.instrument.dbapi",
     "FailurePatch": "lighttrace.instrument.http_server",
+    "FollowPatch": "lighttrace.instrument.resends",
     "HttpClientPatch": "lighttrace.instrument.http_client",
     "Integration": "lighttrace.instrument.registry",
     "MountPatch": "lighttrace.instrument.http_server",

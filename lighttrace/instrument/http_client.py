@@ -21,12 +21,13 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
-from lighttrace.instrument import propagate, redaction
+from lighttrace.instrument import propagate, redaction, resends
 from lighttrace.instrument.call import around, disguise, listening
 from lighttrace.instrument.carriers import Headers, copy_of
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.hosts import host_of
 from lighttrace.instrument.patching import Patch
+from lighttrace.instrument.resends import noted
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_HTTP_KEY, SUPPRESS_KEY, bare, current, detach, span_of
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
@@ -64,9 +65,14 @@ class HttpClientPatch(Patch):
         *,
         read_headers: Callable[[Any], Any] | None = None,
         headers_argument: str | None = None,
+        read_attempt: Callable[..., Any] | None = None,
     ) -> None:
-        """`headers_argument` names the argument with the headers where they are the caller's own: a copy goes on in their place."""
+        """`headers_argument` names the argument with the headers where they are the caller's own: a copy goes on in their place.
+
+        `read_attempt` gives the object that stands for this attempt, where a `FollowPatch` notes what stands for the next one.
+        """
         super().__init__(target)
+        self.read_attempt = read_attempt
         self.headers_argument = headers_argument
         self.read_request = read_request
         self.read_status = read_status
@@ -139,6 +145,8 @@ class HttpClientPatch(Patch):
                 call.token = current.set(made)
             if previous is not None and previous.headers is not None:
                 _follow(previous, call)
+            elif noted and self.read_attempt is not None:
+                _count(resends.count(self.read_attempt(*args, **kwargs)), call)
             if state.client_request_headers:
                 capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, headers)
             call.added = propagate.inject(span, beside, headers, known[1])
@@ -224,10 +232,19 @@ class ResendPatch(Patch):
     A generator is asked when it starts; a function when it returns, because one that raises has decided against it.
     """
 
-    def __init__(self, target: str, read_outcome: Callable[..., Any], read_status: Callable[[Any], int]) -> None:
+    def __init__(
+        self,
+        target: str,
+        read_outcome: Callable[..., Any],
+        read_status: Callable[[Any], int],
+        *,
+        read_attempts: Callable[..., tuple[Any, ...]] | None = None,
+    ) -> None:
+        """With `read_attempts` it is a `FollowPatch`, too: for a library that sends again from here or in another call."""
         super().__init__(target)
         self.read_outcome = read_outcome
         self.read_status = read_status
+        self.read_attempts = read_attempts
 
     def wrap(self, original: Any) -> Any:
         if isgeneratorfunction(original):
@@ -235,14 +252,16 @@ class ResendPatch(Patch):
         return around(
             original,
             lambda args, kwargs: (args, kwargs),
-            lambda call, result: self._resend(*call),
+            lambda call, result: self._resend(call[0], call[1], result),
             lambda call, error: None,
         )
 
-    def _resend(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _resend(self, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any = None) -> None:
         if not self.site.enabled:
             return
         try:
+            if self.read_attempts is not None:
+                resends.note(made, *self.read_attempts(*args, **kwargs))
             span = span_of(current.get())
             if type(span) is not Span or not span._tracer.covers or span._kind is not CLIENT or span._end:
                 return
@@ -265,15 +284,21 @@ class ResendPatch(Patch):
 def _follow(previous: ClientCall, call: ClientCall) -> None:
     """Make the next attempt a sibling of the one before, which is still current because its call has not returned."""
     previous.resent += 1
-    call.resent = previous.resent
+    _count(previous.resent, call)
     span, before = call.span, previous.span
     if type(span) is Span and type(before) is Span:
         span._parent_id = before._parent_id
-        span._attributes[semconv.HTTP_REQUEST_RESEND_COUNT] = call.resent
     headers, theirs = call.headers, previous.headers
     if headers is not None and theirs is not None:
         # A request made from the one before has inherited its headers, ours among them.
         headers.withdraw(tuple(name for name in previous.added if headers.get(name) == theirs.get(name)))
+
+
+def _count(resent: int, call: ClientCall) -> None:
+    call.resent = resent
+    span = call.span
+    if resent and type(span) is Span:
+        span._attributes[semconv.HTTP_REQUEST_RESEND_COUNT] = resent
 
 
 def by_keyword(traced: Any, original: Any, name: str) -> Any:

@@ -1,6 +1,6 @@
 """Trace requests sent through httpx, sync and async: one span per request on the wire, redirects and auth included."""
 
-from lighttrace.instrument import ArrivalPatch, HttpClientPatch, Integration, RawHeaders
+from lighttrace.instrument import ArrivalPatch, FollowPatch, HttpClientPatch, Integration, RawHeaders
 
 
 def read_request(client, request):
@@ -16,14 +16,32 @@ def read_headers(response):
     return response.headers
 
 
+def read_attempt(client, request):
+    return request
+
+
+def read_attempts(client, request, response):
+    return (request,)
+
+
 # Private, and read in 0.23 to 0.28: the public `Client.send` follows redirects inside, and the public
 # `BaseTransport.handle_request` is overridden by every transport that a user brings.
 INTEGRATION = Integration(
     name="httpx",
     requires="httpx>=0.23",
     patches=(
-        HttpClientPatch("httpx:Client._send_single_request", read_request, read_status, read_headers=read_headers),
-        HttpClientPatch("httpx:AsyncClient._send_single_request", read_request, read_status, read_headers=read_headers),
+        HttpClientPatch(
+            "httpx:Client._send_single_request", read_request, read_status, read_headers=read_headers, read_attempt=read_attempt
+        ),
+        HttpClientPatch(
+            "httpx:AsyncClient._send_single_request",
+            read_request,
+            read_status,
+            read_headers=read_headers,
+            read_attempt=read_attempt,
+        ),
+        # Called for redirects only, and as private: nothing public says which request was made from which.
+        FollowPatch("httpx._client:BaseClient._build_redirect_request", read_attempts),
         # Builds a request for the standard library's cookies, header by header.
         ArrivalPatch("httpx:Cookies.extract_cookies"),
     ),

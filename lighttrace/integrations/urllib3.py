@@ -20,14 +20,28 @@ def read_outcome(retry, method=None, url=None, response=None, error=None, *args,
     return error if error is not None else response
 
 
+def read_attempt(pool, *args, retries=None, **options):
+    return retries
+
+
+def read_attempts(retry, method=None, url=None, response=None, *args, **options):
+    return retry, getattr(response, "retries", None)
+
+
 INTEGRATION = Integration(
     name="urllib3",
     requires="urllib3>=1.26",
     patches=(
         # The headers may be the pool's own, which all its requests share.
         HttpClientPatch(
-            "urllib3:HTTPConnectionPool.urlopen", read_request, read_status, read_headers=read_headers, headers_argument="headers"
+            "urllib3:HTTPConnectionPool.urlopen",
+            read_request,
+            read_status,
+            read_headers=read_headers,
+            headers_argument="headers",
+            read_attempt=read_attempt,
         ),
-        ResendPatch("urllib3:Retry.increment", read_outcome, read_status),
+        # A pool sends again inside its call; a pool manager follows redirects with another call.
+        ResendPatch("urllib3:Retry.increment", read_outcome, read_status, read_attempts=read_attempts),
     ),
 )

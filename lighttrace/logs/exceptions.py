@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from lighttrace import semconv
-from lighttrace.tracing.context import SPAN_KEY, current, with_value
+from lighttrace.tracing.context import SPAN_KEY, now, with_value
 
 if TYPE_CHECKING:
     from lighttrace.logs.otlp import LogExport
@@ -25,7 +25,7 @@ def teller(export: "LogExport", setting: str) -> "Callable[[Span, Mapping[str, A
     """What is told of each exception as it would stand on the span; says whether it need not stand there."""
 
     def tell(span: "Span", event: Mapping[str, Any]) -> bool:
-        context = with_value(current.get(), SPAN_KEY, span)
+        context = with_value(now(), SPAN_KEY, span)
         sent = export.emit(span._tracer.scope_name, lambda: _said(span, event), context)
         return sent and setting == "logs"
 

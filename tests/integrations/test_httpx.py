@@ -1,14 +1,16 @@
 """httpx, sync and async, against a real peer."""
 
 import asyncio
+import gc
 
 import httpx
 import pytest
 
+from lighttrace import semconv
+from lighttrace.instrument import resends
 from lighttrace.integrations.httpx import INTEGRATION
 from lighttrace.testing.kits import HttpClientKit
 
-ABOVE = "redirects are followed above the seam, where another wrapper would be paid for by every request"
 NO_RETRIES = "httpx retries nothing but connecting, which puts nothing on the wire"
 
 
@@ -33,7 +35,6 @@ class Mine(Client):
         "test_cancelled_call_is_no_error": "the synchronous half: nothing cancels its calls",
         "test_retries_are_attempts_of_their_own": NO_RETRIES,
         "test_retries_are_counted": NO_RETRIES,
-        "test_redirects_are_counted": ABOVE,
     }
 
     def send(self, method, url, *, headers=None, timeout=10.0, follow=False):
@@ -73,6 +74,20 @@ class Mine(Client):
         spans = self.spans.take(2)
         assert [request.header("traceparent") for request in self.peer.take()] == [span.traceparent for span in spans]
 
+    def test_redirect_that_is_followed_by_hand_is_counted_and_forgotten(self):
+        with httpx.Client() as client:
+            response = client.get(self.peer.url + "/redirect/2")
+            for _ in range(2):
+                response = client.send(response.next_request)
+            client.get(self.peer.url)
+        counts = [span.attributes.get(semconv.HTTP_REQUEST_RESEND_COUNT) for span in self.spans.take(4)]
+        assert counts == [None, 1, 2, None]
+        key = id(response.request)
+        assert key in resends.noted
+        del response
+        gc.collect()
+        assert key not in resends.noted
+
     def test_auth_that_asks_again_is_an_attempt_of_its_own(self):
         class Challenge(httpx.Auth):
             def auth_flow(self, request):
@@ -104,7 +119,6 @@ async def fetch(kind):
     unsupported = {
         "test_retries_are_attempts_of_their_own": NO_RETRIES,
         "test_retries_are_counted": NO_RETRIES,
-        "test_redirects_are_counted": ABOVE,
     }
 
     def send(self, method, url, *, headers=None, timeout=10.0, follow=False):

@@ -38,7 +38,6 @@ parts = urlsplit(URL)
     }
     unsupported = {
         "test_cancelled_call_is_no_error": "a synchronous library: nothing cancels its calls",
-        "test_redirects_are_counted": "a pool manager follows them above the seam, which is its pools'",
     }
 
     def send(self, method, url, *, headers=None, timeout=10.0, follow=False):
@@ -92,6 +91,24 @@ parts = urlsplit(URL)
         span, request = self.one()
         assert request.header("x-pool") == "1"
         assert request.header("traceparent") == span.traceparent
+
+    def test_retries_and_redirects_are_counted_together(self):
+        lost = iter((True,))
+
+        class Connection(urllib3.connection.HTTPConnection):
+            def request(self, *args, **kwargs):
+                if next(lost, False):
+                    raise urllib3.exceptions.ProtocolError("lost on the way")
+                super().request(*args, **kwargs)
+
+        class Pool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        with urllib3.PoolManager() as pool:
+            pool.pool_classes_by_scheme = {"http": Pool}
+            assert pool.request("GET", self.peer.url + "/redirect/2").status == 200
+        counts = [span.attributes.get(semconv.HTTP_REQUEST_RESEND_COUNT) for span in self.spans.take(4)]
+        assert counts == [None, 1, 2, 3]
 
     def test_retries_that_are_used_up_give_the_callers_exception(self):
         with urllib3.PoolManager() as pool, pytest.raises(urllib3.exceptions.MaxRetryError):
