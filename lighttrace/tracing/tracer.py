@@ -92,20 +92,15 @@ class Tracer(ApiTracer):
         pipeline = self.pipeline
         if context is None:
             context = current.get()
-        if type(context) is Span:
-            if not pipeline.direct or extras is not None or (context._end and context._kind is SERVER):
-                return self._start_with_care(name, kind, attributes, context, code_owner, plain, extras)
-            trace = context._trace
-            parent_id = context._span_id
-            who = context._owner.child if code_owner is None else code_owner
-        elif context:
-            parent: Any = context.get(SPAN_KEY) if type(context) is Context else context
+        if context:
+            alone = type(context) is Span
+            parent: Any = context if alone else context.get(SPAN_KEY) if type(context) is Context else context
             if type(parent) is not Span or not pipeline.direct or extras is not None or (parent._end and parent._kind is SERVER):
                 return self._start_with_care(name, kind, attributes, context, code_owner, plain, extras)
             trace = parent._trace
             parent_id = parent._span_id
             who = parent._owner.child if code_owner is None else code_owner
-            if len(context) > 1:
+            if not alone and len(context) > 1:
                 who = context.get(TEAM_KEY, who)
                 handed: Any = context.get(HANDED_KEY)
                 if handed is not None and handed is not trace.inherited:
