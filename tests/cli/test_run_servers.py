@@ -2,11 +2,7 @@
 
 import http.client
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import lighttrace
+from tests.processes import GUNICORN_CONFIG, Server, reload
+from tests.servers import free_port
 
 PACKAGE_ROOT = str(Path(lighttrace.__file__).resolve().parent.parent)
 DEADLINE_S = 30
@@ -40,36 +38,16 @@ async def app(scope, receive, send):
 
 
 @contextmanager
-def served(directory: Path, *command: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def served(directory: Path, *command: str) -> Iterator[tuple[Server, int]]:
     """The command under `lighttrace run`, with {port} replaced, once it listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("LIGHTTRACE_", "OTEL_", "_LIGHTTRACE_"))}
     environ.update(LIGHTTRACE_EXPORTER="none", PYTHONPATH=PACKAGE_ROOT)
     words = [word.format(port=port) for word in command]
     run = [sys.executable, "-m", "lighttrace", "run", "--service", "served", "--", sys.executable, *words]
-    log = directory / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(run, cwd=directory, env=environ, stdout=output, stderr=output)
-    try:
-        deadline = time.monotonic() + DEADLINE_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-        yield process, port
-    finally:
-        process.terminate()
-        try:
-            process.wait(DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with Server(run, directory / "log", cwd=directory, env=environ) as server:
+        server.listens(port, DEADLINE_S)
+        yield server, port
 
 
 def ask(port: int) -> tuple[int, str]:
@@ -88,12 +66,13 @@ def ask(port: int) -> tuple[int, str]:
 def test_workers_of_gunicorn_are_traced(tmp_path: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("gunicorn")
     (tmp_path / "app.py").write_text(WSGI)
-    with served(tmp_path, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:{port}", *options, "app:app") as (process, port):
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN_CONFIG)
+    with served(tmp_path, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:{port}", *options, "app:app") as (server, port):
+        server.has_workers(2, DEADLINE_S)
         pid, service = ask(port)
         assert service == "served"
-        assert pid != process.pid  # a worker, and not its master
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(DEADLINE_S) == 0
+        assert pid != server.process.pid  # a worker, and not its master
+        assert server.stop() == 0
 
 
 @pytest.mark.slow
@@ -101,10 +80,10 @@ def test_workers_of_gunicorn_are_traced(tmp_path: Path, options: tuple[str, ...]
 def test_processes_of_uvicorn_are_traced(tmp_path: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("uvicorn")
     (tmp_path / "app.py").write_text(ASGI)
-    with served(tmp_path, "-m", "uvicorn", "--port", "{port}", "--lifespan", "off", *options, "app:app") as (process, port):
+    with served(tmp_path, "-m", "uvicorn", "--port", "{port}", "--lifespan", "off", *options, "app:app") as (server, port):
         pid, service = ask(port)
         assert service == "served"
-        assert (pid == process.pid) == (not options)
+        assert (pid == server.process.pid) == (not options)
 
 
 @pytest.mark.slow
@@ -113,18 +92,9 @@ def test_process_that_uvicorn_reloads_is_traced(tmp_path: Path) -> None:
     application = tmp_path / "app.py"
     application.write_text(ASGI)
     command = ("-m", "uvicorn", "--port", "{port}", "--lifespan", "off", "--reload", "app:app")
-    with served(tmp_path, *command) as (_, port):
+    with served(tmp_path, *command) as (server, port):
         before, _ = ask(port)
-        deadline = time.monotonic() + DEADLINE_S
-        pid, service, touched = before, "", 0.0
-        while pid == before and time.monotonic() < deadline:
-            if time.monotonic() - touched > 2:  # again, since what changes before the reloader's first look is not seen
-                application.write_text(f"{ASGI}# changed at {time.monotonic()}\n")
-                touched = time.monotonic()
-            try:
-                pid, service = ask(port)
-            except OSError:  # between the old one and the new one
-                pass
-            time.sleep(0.05)
+        reload(server, application, ASGI)
+        pid, service = ask(port)
         assert pid != before
         assert service == "served"

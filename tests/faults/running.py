@@ -7,7 +7,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ import pytest
 import lighttrace
 from lighttrace.backend.receiver import Receiver
 from tests.faults.backend import Backend
+from tests.processes import Server
+from tests.servers import free_port
 
 PACKAGE_ROOT = Path(lighttrace.__file__).resolve().parent.parent
 DEADLINE_S = 40.0
@@ -125,51 +126,13 @@ def run(
 
 
 @contextmanager
-def serving(
-    tracer: str, directory: Path, backend: Backend, *command: str, **variables: str
-) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def serving(tracer: str, directory: Path, backend: Backend, *command: str, **variables: str) -> Iterator[tuple[Server, int]]:
     """A server, with {port} replaced in its command, once it listens; it is told to end by SIGTERM and must do so."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = directory / f"{tracer}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*launcher(tracer), *(word.format(port=port) for word in command)],
-            cwd=directory, env=environ(backend, **variables), stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    try:
-        until(lambda: _listens(port) or process.poll() is not None)
-        assert process.poll() is None, log.read_text()
-        yield process, port
-        process.terminate()
-        process.wait(DEADLINE_S)
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"the server did not end: {log.read_text()}")
-    finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def until(holds: Callable[[], object], timeout: float = DEADLINE_S) -> bool:
-    """Ask again and again, for so long."""
-    deadline = time.monotonic() + timeout
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+    port = free_port()
+    words = [*launcher(tracer), *(word.format(port=port) for word in command)]
+    with Server(words, directory / f"{tracer}.log", cwd=directory, env=environ(backend, **variables)) as server:
+        server.listens(port, DEADLINE_S)
+        yield server, port
 
 
 def get(port: int, path: str, timeout: float = DEADLINE_S) -> str:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +26,9 @@ from tests.faults.running import (
     run,
     serving,
     tool,
-    until,
 )
+from tests.processes import GUNICORN_CONFIG, Server
+from tests.servers import free_port
 
 WSGI = """
 import os
@@ -55,6 +55,7 @@ REQUESTS = 12
 @pytest.mark.parametrize("server", SERVERS)
 def test_workers_of_gunicorn_lose_and_repeat_nothing(server: str, tmp_path: Path, record: Record) -> None:
     needs("gunicorn")
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN_CONFIG)
     command = (PYTHON, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:{port}", *SERVERS[server], "app:app")
     _served(server, command, tmp_path, record)
 
@@ -74,7 +75,9 @@ def _served(server: str, command: tuple[str, ...], directory: Path, record: Reco
 
     def try_one(tracer: str) -> str:
         with Backend() as backend:
-            with serving(tracer, directory, backend, *command, OTEL_BSP_SCHEDULE_DELAY="500") as (_, port):
+            with serving(tracer, directory, backend, *command, OTEL_BSP_SCHEDULE_DELAY="500") as (running, port):
+                if "gunicorn" in command:
+                    running.has_workers(2, DEADLINE_S)
                 for number in range(REQUESTS):
                     get(port, f"/{number}")
                 if tracer == "lighttrace":  # whoever loaded it need not be one that is told of its end
@@ -247,27 +250,11 @@ print(len({result.get(timeout=60) for result in results}))
 def redis(directory: Path) -> Iterator[str]:
     """A broker of its own, as a URL without a database."""
     program = shutil.which("redis-server") or tool("redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)], stdout=subprocess.DEVNULL
-    )
-    try:
-        assert until(lambda: _answers(port))
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    with Server(command, directory / "redis.log", cwd=directory, env=os.environ) as server:
+        assert server.says("Ready to accept connections", DEADLINE_S), server.said
         yield f"redis://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(DEADLINE_S)
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False
 
 
 @pytest.mark.slow

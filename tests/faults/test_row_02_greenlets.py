@@ -6,7 +6,8 @@ import pytest
 
 from tests.faults.backend import HANG, Backend
 from tests.faults.conftest import Record
-from tests.faults.running import PYTHON, compare, each_once, get, is_complete, needs, run, serving
+from tests.faults.running import DEADLINE_S, PYTHON, compare, each_once, get, is_complete, needs, run, serving
+from tests.processes import GUNICORN_CONFIG
 
 WSGI = """
 import os
@@ -29,12 +30,14 @@ REQUESTS = 8
 def test_workers_of_gunicorn_on_gevent_lose_and_repeat_nothing(options: str, tmp_path: Path, record: Record) -> None:
     needs("gevent")
     (tmp_path / "app.py").write_text(WSGI)
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN_CONFIG)
     command = (PYTHON, "-m", "gunicorn", "-k", "gevent", "-w", "2", "-b", "127.0.0.1:{port}", *options.split(), "app:app")
     names = [f"{prefix}/{number}" for number in range(REQUESTS) for prefix in ("", "below ")]
 
     def try_one(tracer: str) -> str:
         with Backend() as backend:
-            with serving(tracer, tmp_path, backend, *command) as (_, port):
+            with serving(tracer, tmp_path, backend, *command) as (server, port):
+                server.has_workers(2, DEADLINE_S)
                 for number in range(REQUESTS):
                     get(port, f"/{number}")
             said = each_once(backend, names, 1.0)

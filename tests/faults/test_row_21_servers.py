@@ -3,7 +3,6 @@
 That such servers start, stop and reload as they would without us is in tests/cli/test_run_servers.py.
 """
 
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tests.faults.backend import Backend
 from tests.faults.conftest import Record
 from tests.faults.running import PYTHON, TRACERS, each_once, get, is_complete, needs, run, serving, tool
+from tests.processes import reload
 
 ASGI = """
 import os
@@ -47,32 +47,17 @@ def test_what_the_processes_of_a_server_made_arrives(server: str, tmp_path: Path
     for tracer in TRACERS:
         application.write_text(ASGI)
         with Backend() as backend:
-            with serving(tracer, tmp_path, backend, *command) as (_, port):
+            with serving(tracer, tmp_path, backend, *command) as (running, port):
                 for name in names[:4]:
                     first = get(port, name)
                 if "--reload" in server:
-                    _wait_for_another(application, port, first)
+                    reload(running, application, ASGI)
+                    assert get(port, "/asked-after-it-reloaded") != first
                 for name in names[4:]:
                     get(port, name)
             seen[tracer] = each_once(backend, names, 1.0)
     assert is_complete(seen["lighttrace"]), (seen, (tmp_path / "lighttrace.log").read_text())
     record(21, f"{server}, stopped by SIGTERM", seen["lighttrace"], seen["opentelemetry"])
-
-
-def _wait_for_another(application: Path, port: int, before: str) -> None:
-    """Until the reloader has replaced the process that answers."""
-    deadline, touched = time.monotonic() + 30, 0.0
-    while time.monotonic() < deadline:
-        if time.monotonic() - touched > 2:  # again, since what changes before the reloader's first look is not seen
-            application.write_text(f"{ASGI}# changed at {time.monotonic()}\n")
-            touched = time.monotonic()
-        try:
-            if get(port, "/asked-while-it-reloads", 5) != before:
-                return
-        except OSError:  # between the old one and the new one
-            pass
-        time.sleep(0.05)
-    pytest.fail("the server did not reload")
 
 
 @pytest.mark.slow

@@ -3,13 +3,11 @@
 import http.client
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +16,7 @@ import pytest
 import lighttrace
 from lighttrace.analysis import SpanRecord, Verdict, verdict
 from lighttrace.backend import Receiver
+from tests.processes import Server
 from tests.servers import free_port, unavailable
 
 HERE = Path(__file__).resolve().parent / "node"
@@ -65,48 +64,19 @@ def services(installed: Path) -> Iterator[Services]:
     environ = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     environ["PYTHONPATH"] = PACKAGE_ROOT
     environ.update({f"{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in ports.items()})
-    processes: list[subprocess.Popen[bytes]] = []
-    with Receiver() as receiver:
+    with Receiver() as receiver, ExitStack() as running:
         environ.update(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint, OTEL_BSP_SCHEDULE_DELAY="100")
         # What a team that uses the Node SDK sets for itself; the owner is the one thing that we ask of it.
         node = {"OTEL_SERVICE_NAME": "shipping", "OTEL_RESOURCE_ATTRIBUTES": "team=couriers,service.owner.contact=#couriers"}
         node.update(OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none", OTEL_NODE_RESOURCE_DETECTORS="env")
-        try:
-            for name, command in commands.items():
-                with (installed / f"{name}.log").open("wb") as log:
-                    processes.append(
-                        subprocess.Popen(
-                            [word.format(name=name, port=ports[name]) for word in command],
-                            cwd=installed,
-                            env={**environ, **(node if name == "shipping" else {}), "PORT": str(ports[name])},
-                            stdout=log,
-                            stderr=log,
-                        )
-                    )
-            for (name, port), process in zip(ports.items(), processes, strict=True):
-                wait_until_listening(port, process, installed / f"{name}.log")
-            yield Services(receiver, ports["orders"])
-        finally:
-            for process in processes:
-                process.send_signal(signal.SIGTERM)
-            for process in processes:
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-
-
-def wait_until_listening(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_DEADLINE_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        servers = {}
+        for name, command in commands.items():
+            words = [word.format(name=name, port=ports[name]) for word in command]
+            own = {**environ, **(node if name == "shipping" else {}), "PORT": str(ports[name])}
+            servers[name] = running.enter_context(Server(words, installed / f"{name}.log", cwd=installed, env=own))
+        for name, server in servers.items():
+            server.listens(ports[name], START_DEADLINE_S)
+        yield Services(receiver, ports["orders"])
 
 
 def trace_of(services: Services, order: str, status: int, size: int) -> list[SpanRecord]:

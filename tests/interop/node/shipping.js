@@ -28,6 +28,6 @@ const server = http.createServer((request, response) => {
   });
   call.on('error', () => answer(502, { error: 'the warehouse does not answer' }));
 });
-server.listen(Number(process.env.PORT), '127.0.0.1');
+server.listen(Number(process.env.PORT), '127.0.0.1', () => console.log('listening'));
 
 process.on('SIGTERM', () => sdk.shutdown().finally(() => process.exit(0)));
