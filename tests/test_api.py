@@ -17,6 +17,7 @@ from opentelemetry.util._once import Once
 
 import lighttrace
 from lighttrace import runtime
+from lighttrace.export.memory import MemoryExporter
 
 ROOT = str(Path(lighttrace.__file__).resolve().parent.parent)
 
@@ -161,11 +162,9 @@ def test_spans_that_no_processor_sees_reach_the_exporter() -> None:
 
 def _exported(active: Any) -> list[Any]:
     """What the memory exporter holds."""
-    for value in vars(active.queue).values() if hasattr(active.queue, "__dict__") else ():
-        spans = getattr(value, "spans", None)
-        if isinstance(spans, list):
-            return spans
-    return []
+    exporter = active.queue._sender.exporter
+    assert isinstance(exporter, MemoryExporter)
+    return exporter.spans
 
 
 EXPORTER = """
