@@ -105,9 +105,9 @@ class DbPatch(Patch):
                 if type(context) in bare:
                     parent = context
                 else:
-                    if context.get(SUPPRESS_KEY):
-                        return None
                     parent = context.get(SPAN_KEY)
+                    if (len(context) > 1 or parent is None) and context.get(SUPPRESS_KEY):
+                        return None
                 if type(parent) is Span and parent._tracer.covers and parent._kind is CLIENT and not parent._end:
                     return None
             scope = self.scope

@@ -104,10 +104,11 @@ class HttpClientPatch(Patch):
                 if type(context) in bare:
                     parent = context
                 else:
-                    beside = context
-                    if context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY):
-                        return None
                     parent = context.get(SPAN_KEY)
+                    if len(context) > 1 or parent is None:
+                        beside = context
+                        if context.get(SUPPRESS_KEY) or context.get(SUPPRESS_HTTP_KEY):
+                            return None
                 if type(parent) is Span and parent._kind is CLIENT and parent._tracer.covers:
                     if not parent._end:
                         return None  # a library under another one: the outer call has its span

@@ -18,7 +18,7 @@ from lighttrace.instrument.call import listening, stand_in
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, bare, current, with_value
+from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, current, is_alone, with_value
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 from lighttrace.tracing.transaction import handed_down
@@ -265,7 +265,7 @@ def start(
     call.status = 0
     call.prefix = ""
     call.handler = _NOBODY
-    if not parent or type(parent) in bare or (len(parent) == 1 and SPAN_KEY in parent):
+    if is_alone(parent):
         call.context = span
         call.token = current.set(span)
     else:

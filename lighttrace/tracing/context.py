@@ -36,6 +36,11 @@ def context_of(value: Any) -> Context:
     return Context({SPAN_KEY: value}) if type(value) in bare else value
 
 
+def is_alone(value: Any) -> bool:
+    """Whether there is nothing beside a span in the context that `value`, from `current`, is or stands for; nor need there be one."""
+    return not value or type(value) in bare or (len(value) == 1 and SPAN_KEY in value)
+
+
 def span_of(value: Any) -> Any:
     """The span of the context that `value`, from `current`, is or stands for; None if it has none."""
     return value if type(value) in bare else value.get(SPAN_KEY)
@@ -45,7 +50,13 @@ class _Runtime(ContextVarsRuntimeContext):
     """OpenTelemetry's runtime context over the same variable, for whoever reads the current context through its API."""
 
     def get_current(self) -> Context:
-        return context_of(self._current_context.get())
+        value: Any = self._current_context.get()
+        if type(value) in bare:
+            value = Context({SPAN_KEY: value})
+            # For the next one who asks: some frameworks do so several times for a request. Whoever set the span goes back
+            # to what was there before it, all the same.
+            self._current_context.set(value)
+        return value  # type: ignore[no-any-return]  # what was attached
 
 
 class _ForeignRuntime:

@@ -13,7 +13,7 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
 from lighttrace import guard
-from lighttrace.tracing.context import SPAN_KEY, context_of, current
+from lighttrace.tracing.context import SPAN_KEY, current, is_alone
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.scope import SpanScope
 from lighttrace.tracing.span import Span, UnsampledSpan
@@ -101,10 +101,10 @@ class CodeScope(ManualScope):
         if dropped and type(span) is Span:
             span.rare().dropped_attributes += dropped
         self._span = span
-        if type(context) is Span or not context:
+        if type(context) is Span or is_alone(context):
             self._token = current.set(span)
         else:
-            made = Context(context_of(context))
+            made = Context(context)
             _put(made, SPAN_KEY, span)
             self._token = current.set(made)
         return span  # type: ignore[return-value]  # one that is not sampled takes the same calls

@@ -7,7 +7,7 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, bare, context_of, current
+from lighttrace.tracing.context import SPAN_KEY, context_of, current, is_alone, span_of
 from lighttrace.tracing.ids import getrandbits, new_trace_id
 from lighttrace.tracing.sampling import LOW_BITS
 from lighttrace.tracing.span import Span, UnsampledSpan
@@ -84,11 +84,11 @@ class SpanScope:
             else:
                 span = tracer.start_span(self._name, context, self._kind, given)
         self._span = span
-        if type(context) is Span or not context:
+        if type(context) is Span or is_alone(context):
             self._token = current.set(span)
             return span
         # With an explicit context only the parent comes from there: what is current stays, but for the span.
-        made = Context(context_of(context))
+        made = Context(context)
         _put(made, SPAN_KEY, span)
         self._token = current.set(made)
         return span
@@ -111,15 +111,14 @@ class SpanScope:
             self._span = span
             self._token = current.set(span)
             return span
-        alone = type(context) in bare
-        span = context if alone else context.get(SPAN_KEY)
+        span = span_of(context)
         if type(span) is UnsampledSpan:
             # Nothing below it is recorded either, and one span that says nothing can stand for all of them.
             self._token = None
             self._span = span
             return span
         self._span = span = tracer.start_span(self._name, context_of(context), self._kind, self._attributes)
-        if alone or not context:
+        if is_alone(context):
             self._token = current.set(span)
         else:
             made = Context(context)
