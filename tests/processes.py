@@ -16,7 +16,16 @@ GUNICORN_CONFIG = """
 def post_worker_init(worker):
     worker.log.info("worker is ready")
 """
-"""For `gunicorn.conf.py`: a worker that has not said so loses the signal that tells it to end, and is killed 30 s later."""
+"""For `gunicorn.conf.py`."""
+READY = {
+    "gunicorn": "worker is ready",
+    "uvicorn": "Started server process",
+    "hypercorn": "Running on",
+    "uwsgi": r"spawned uWSGI worker \d",
+    "uwsgi --lazy-apps": "ready in",
+}
+"""What each worker of a server says, or its master of it, once it is there. Servers that are told to end before all of them are
+lose the signal, or a worker that nobody stops: with or without us."""
 STOP_DEADLINE_S = 40.0  # servers give what is under way up to 30
 
 
@@ -66,22 +75,17 @@ class Server:
         """Everything so far."""
         return self._text
 
-    def says(self, pattern: str, timeout: float) -> bool:
-        """Wait until it says something that matches, after what matched last; False if it does not within `timeout` seconds."""
+    def says(self, pattern: str, timeout: float, times: int = 1) -> bool:
+        """Wait until it says what matches, so many times after what matched last; False if it does not within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         with self._heard:
-            while (found := re.compile(pattern).search(self._text, self._seen)) is None:
+            while len(found := list(re.compile(pattern).finditer(self._text, self._seen))) < times:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
                 self._heard.wait(left)
-            self._seen = found.end()
+            self._seen = found[times - 1].end()
         return True
-
-    def has_workers(self, count: int, timeout: float) -> None:
-        """Wait for so many workers of gunicorn's, with `GUNICORN_CONFIG`."""
-        for _ in range(count):
-            assert self.says("worker is ready", timeout), self.said
 
     def listens(self, port: int, timeout: float) -> None:
         """Wait until it takes connections: tried whenever it has said something, and now and then if it says nothing."""
@@ -109,11 +113,10 @@ class Server:
 
 def reload(server: Server, application: Path, source: str, timeout: float = STOP_DEADLINE_S) -> None:
     """Change what uvicorn serves, and wait until it has started another process for it."""
-    assert server.says("Started server process", timeout), server.said
     deadline = time.monotonic() + timeout
     while True:
         application.write_text(f"{source}# changed at {time.monotonic()}\n")
         if server.says("Reloading", 2.0):
             break  # else it was changed before the reloader's first look
         assert time.monotonic() < deadline, server.said
-    assert server.says("Started server process", timeout), server.said
+    assert server.says(READY["uvicorn"], timeout), server.said

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import lighttrace
-from tests.processes import GUNICORN_CONFIG, Server, reload
+from tests.processes import GUNICORN_CONFIG, READY, Server, reload
 from tests.servers import free_port
 
 PACKAGE_ROOT = str(Path(lighttrace.__file__).resolve().parent.parent)
@@ -38,8 +38,8 @@ async def app(scope, receive, send):
 
 
 @contextmanager
-def served(directory: Path, *command: str) -> Iterator[tuple[Server, int]]:
-    """The command under `lighttrace run`, with {port} replaced, once it listens."""
+def served(directory: Path, *command: str, workers: int = 1) -> Iterator[tuple[Server, int]]:
+    """A module's server under `lighttrace run`, with {port} replaced, once it listens and has its workers."""
     port = free_port()
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("LIGHTTRACE_", "OTEL_", "_LIGHTTRACE_"))}
     environ.update(LIGHTTRACE_EXPORTER="none", PYTHONPATH=PACKAGE_ROOT)
@@ -47,6 +47,7 @@ def served(directory: Path, *command: str) -> Iterator[tuple[Server, int]]:
     run = [sys.executable, "-m", "lighttrace", "run", "--service", "served", "--", sys.executable, *words]
     with Server(run, directory / "log", cwd=directory, env=environ) as server:
         server.listens(port, DEADLINE_S)
+        assert server.says(READY[command[1]], DEADLINE_S, workers), server.said
         yield server, port
 
 
@@ -67,8 +68,10 @@ def test_workers_of_gunicorn_are_traced(tmp_path: Path, options: tuple[str, ...]
     pytest.importorskip("gunicorn")
     (tmp_path / "app.py").write_text(WSGI)
     (tmp_path / "gunicorn.conf.py").write_text(GUNICORN_CONFIG)
-    with served(tmp_path, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:{port}", *options, "app:app") as (server, port):
-        server.has_workers(2, DEADLINE_S)
+    with served(tmp_path, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:{port}", *options, "app:app", workers=2) as (
+        server,
+        port,
+    ):
         pid, service = ask(port)
         assert service == "served"
         assert pid != server.process.pid  # a worker, and not its master
@@ -80,7 +83,9 @@ def test_workers_of_gunicorn_are_traced(tmp_path: Path, options: tuple[str, ...]
 def test_processes_of_uvicorn_are_traced(tmp_path: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("uvicorn")
     (tmp_path / "app.py").write_text(ASGI)
-    with served(tmp_path, "-m", "uvicorn", "--port", "{port}", "--lifespan", "off", *options, "app:app") as (server, port):
+    workers = 2 if "--workers" in options else 1
+    command = ("-m", "uvicorn", "--port", "{port}", "--lifespan", "off", *options, "app:app")
+    with served(tmp_path, *command, workers=workers) as (server, port):
         pid, service = ask(port)
         assert service == "served"
         assert (pid == server.process.pid) == (not options)

@@ -126,12 +126,18 @@ def run(
 
 
 @contextmanager
-def serving(tracer: str, directory: Path, backend: Backend, *command: str, **variables: str) -> Iterator[tuple[Server, int]]:
-    """A server, with {port} replaced in its command, once it listens; it is told to end by SIGTERM and must do so."""
+def serving(
+    tracer: str, directory: Path, backend: Backend, *command: str, ready: str = "", workers: int = 1, **variables: str
+) -> Iterator[tuple[Server, int]]:
+    """A server, with {port} replaced in its command, once it listens and all its `workers` said what matches `ready`.
+
+    It is told to end by SIGTERM and must do so.
+    """
     port = free_port()
     words = [*launcher(tracer), *(word.format(port=port) for word in command)]
     with Server(words, directory / f"{tracer}.log", cwd=directory, env=environ(backend, **variables)) as server:
         server.listens(port, DEADLINE_S)
+        assert not ready or server.says(ready, DEADLINE_S, workers), server.said
         yield server, port
 
 

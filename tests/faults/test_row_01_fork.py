@@ -27,7 +27,7 @@ from tests.faults.running import (
     serving,
     tool,
 )
-from tests.processes import GUNICORN_CONFIG, Server
+from tests.processes import GUNICORN_CONFIG, READY, Server
 from tests.servers import free_port
 
 WSGI = """
@@ -72,12 +72,14 @@ def test_workers_of_uwsgi_lose_and_repeat_nothing(server: str, tmp_path: Path, r
 
 def _served(server: str, command: tuple[str, ...], directory: Path, record: Record) -> None:
     (directory / "app.py").write_text(WSGI)
+    name = server if server in READY else server.split(maxsplit=1)[0]
 
     def try_one(tracer: str) -> str:
         with Backend() as backend:
-            with serving(tracer, directory, backend, *command, OTEL_BSP_SCHEDULE_DELAY="500") as (running, port):
-                if "gunicorn" in command:
-                    running.has_workers(2, DEADLINE_S)
+            with serving(tracer, directory, backend, *command, ready=READY[name], workers=2, OTEL_BSP_SCHEDULE_DELAY="500") as (
+                _,
+                port,
+            ):
                 for number in range(REQUESTS):
                     get(port, f"/{number}")
                 if tracer == "lighttrace":  # whoever loaded it need not be one that is told of its end

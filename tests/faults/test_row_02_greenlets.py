@@ -6,8 +6,8 @@ import pytest
 
 from tests.faults.backend import HANG, Backend
 from tests.faults.conftest import Record
-from tests.faults.running import DEADLINE_S, PYTHON, compare, each_once, get, is_complete, needs, run, serving
-from tests.processes import GUNICORN_CONFIG
+from tests.faults.running import PYTHON, compare, each_once, get, is_complete, needs, run, serving
+from tests.processes import GUNICORN_CONFIG, READY
 
 WSGI = """
 import os
@@ -36,8 +36,7 @@ def test_workers_of_gunicorn_on_gevent_lose_and_repeat_nothing(options: str, tmp
 
     def try_one(tracer: str) -> str:
         with Backend() as backend:
-            with serving(tracer, tmp_path, backend, *command) as (server, port):
-                server.has_workers(2, DEADLINE_S)
+            with serving(tracer, tmp_path, backend, *command, ready=READY["gunicorn"], workers=2) as (_, port):
                 for number in range(REQUESTS):
                     get(port, f"/{number}")
             said = each_once(backend, names, 1.0)

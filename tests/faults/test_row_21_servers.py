@@ -10,7 +10,7 @@ import pytest
 from tests.faults.backend import Backend
 from tests.faults.conftest import Record
 from tests.faults.running import PYTHON, TRACERS, each_once, get, is_complete, needs, run, serving, tool
-from tests.processes import reload
+from tests.processes import READY, reload
 
 ASGI = """
 import os
@@ -42,12 +42,13 @@ def test_what_the_processes_of_a_server_made_arrives(server: str, tmp_path: Path
     application = tmp_path / "app.py"
     program, *words = SERVERS[server].split()
     command = (PYTHON if program == "python" else tool(program), *words)
+    ready, workers = READY.get(server.split(maxsplit=1)[0], ""), 2 if "--workers 2" in server else 1
     names = [f"/{number}" for number in range(REQUESTS)]
     seen = {}
     for tracer in TRACERS:
         application.write_text(ASGI)
         with Backend() as backend:
-            with serving(tracer, tmp_path, backend, *command) as (running, port):
+            with serving(tracer, tmp_path, backend, *command, ready=ready, workers=workers) as (running, port):
                 for name in names[:4]:
                     first = get(port, name)
                 if "--reload" in server:
