@@ -232,7 +232,6 @@ def shutdown(timeout: float | None = None) -> None:
         deadline = time.monotonic() + (runtime.config.exit_timeout_s if timeout is None else timeout)
         runtime.pipeline.tell_exception = None
         wait = wiring.stop()
-        exits.unwatch()
         registry.disable()
         for module in _WRITERS_OF_BAGGAGE:
             imports.forget(module, _watch_baggage)
@@ -247,3 +246,5 @@ def shutdown(timeout: float | None = None) -> None:
         wait(max(0.1, deadline - time.monotonic()))
     except Exception as error:
         guard.site("runtime.shutdown").failed(error)
+    finally:
+        exits.unwatch()  # last: a signal that comes while spans are being sent waits for them, too

@@ -402,9 +402,12 @@ class SpanQueue:
         if self._closed:
             return True
         timeout = self.exit_timeout if timeout is None else timeout
-        deadline = time.monotonic() + timeout
         if self._pid != os.getpid():
             self.in_child()
+        deadline = time.monotonic() + timeout
+        if self._sender.deadline is not None:  # a signal handler, while the same thread is in the middle of this
+            deadline = min(deadline, self._sender.deadline)
+            timeout = max(0.0, deadline - time.monotonic())
         self._sender.deadline = deadline
         self._sender.hurry.set()
         done = self.flush(timeout - min(0.5, timeout / 10))  # what is left is for the interpreter's own way out

@@ -8,7 +8,7 @@ import pytest
 
 from lighttrace.backend.receiver import Receiver
 from lighttrace.semconv import INCOMPLETE
-from tests.faults.backend import HANG, Backend
+from tests.faults.backend import HANG, Backend, status
 from tests.faults.conftest import Record
 from tests.faults.running import compare, each_once, is_complete, run
 
@@ -82,6 +82,39 @@ def test_nothing_is_lost_however_a_process_ends(way: str, tmp_path: Path, record
     seen = compare(try_one)
     assert is_complete(seen["lighttrace"]), seen
     record(6, f"the process ends: {way}", seen["lighttrace"], seen["opentelemetry"])
+
+
+@pytest.mark.slow
+def test_a_signal_on_the_way_out_loses_nothing(tmp_path: Path, record: Record) -> None:
+    """A master that stops stops its workers, some of which are on their way out by themselves."""
+
+    def try_one(tracer: str) -> str:
+        with Backend() as backend:
+            backend.script(status(503, retry_after=1))
+
+            def stop(process: Any) -> None:
+                assert backend.wait_for(lambda: backend.requests)
+                process.send_signal(signal.SIGTERM)
+
+            run(tracer, _program(tmp_path, "print('ready', flush=True)"), backend, "", stop=stop)
+            return each_once(backend, [f"span {number}" for number in range(20)], 1.0)
+
+    seen = compare(try_one)
+    assert is_complete(seen["lighttrace"]), seen
+    record(6, "SIGTERM while the process ends by itself", seen["lighttrace"], seen["opentelemetry"])
+
+
+@pytest.mark.slow
+def test_a_signal_on_the_way_out_adds_no_time_while_the_backend_hangs(tmp_path: Path) -> None:
+    with Backend(HANG) as backend:
+
+        def stop(process: Any) -> None:
+            assert backend.wait_for(lambda: backend.requests)
+            process.send_signal(signal.SIGTERM)
+
+        ended = run("lighttrace", _program(tmp_path, "print('ready', flush=True)"), backend, "", stop=stop)
+    assert ended.code == -signal.SIGTERM, ended.err
+    assert ended.took_s < 5.0
 
 
 @pytest.mark.slow
