@@ -1,8 +1,8 @@
 """Secrets in text that a program wrote for people, such as the message of an exception: what looks like one is taken out.
 
 Each value goes that stands behind the name of a secret: `password=hunter2`, `"token": "abc"`, `https://bob:hunter2@example.com`.
-Source code in stack traces stays: it holds names, and no values. It stands here and not beside the redaction of URLs because
-exceptions are recorded on spans made by hand, too.
+Source code in stack traces keeps its names, `password=password`, and loses what is written out in it. It stands here and not
+beside the redaction of URLs because exceptions are recorded on spans made by hand, too.
 """
 
 import re
@@ -54,11 +54,29 @@ def message(text: str) -> str:
     return _TOLD.sub(rf"\g<name>\g<mark>{REDACTED}", text)
 
 
+_LITERAL = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"?|'(?:[^'\\\n]|\\.)*'?")
+_GIVEN = re.compile(
+    rf"(?i:(?<![\w.])(?P<name>(?:{_NAMES}|Authorization|Cookie|Set-Cookie|X-Api-Key))(?P<mark>[\"']?\s{{0,4}}[=:]\s{{0,4}}))"
+    rf"[rbuRBU]{{0,2}}(?:{_LITERAL.pattern})"
+)
+_FIELD = re.compile(r"(\{[^{}\n]*\})")  # of a format string: a name
+
+
+def code(line: str) -> str:
+    """A line of source code without the secrets that are written out in it.
+
+    >>> code("connect(user, password=password, token='abc', url=f'db://bob:hunter2@{host}/')")
+    "connect(user, password=password, token='REDACTED', url=f'db://REDACTED:REDACTED@{host}/')"
+    """
+    line = _GIVEN.sub(rf"\g<name>\g<mark>'{REDACTED}'", line)
+    return _LITERAL.sub(lambda found: "".join(map(message, _FIELD.split(found[0]))), line)
+
+
 _MARGIN = re.compile(r" *[|+] ?")
 
 
 def stack(text: str) -> str:
-    """A stack trace without the secrets in its messages, which may have many lines, notes, and a group's margin."""
+    """A stack trace without the secrets in its messages, which may have many lines, notes, and a group's margin, and in its code."""
     if _PERHAPS.search(text.casefold()) is None:
         return text
     made = []
@@ -68,5 +86,5 @@ def stack(text: str) -> str:
         bare = line[margin.end() :] if margin is not None else line
         # Below the place of a frame stands its code, further in.
         in_frame = bare.startswith('  File "') or (in_frame and bare.startswith("    "))
-        made.append(line if in_frame else message(line))
+        made.append(code(line) if in_frame else message(line))
     return "\n".join(made)

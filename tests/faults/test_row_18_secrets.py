@@ -3,7 +3,6 @@
 import asyncio
 import builtins
 import contextlib
-import gzip
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ import pytest
 import lighttrace
 from lighttrace.testing.peer import Peer, refused
 from lighttrace.testing.servers import Site, serve_asgi, serve_wsgi
-from tests.faults.backend import Backend
 from tests.faults.conftest import Record
+from tests.faults.listening import Listening
 from tests.servers import PostgresServer
 
 # In every place another: what leaks tells from where. All of them begin alike, and nothing else here does.
@@ -178,19 +177,6 @@ def found(data: bytes) -> set[str]:
 @pytest.fixture(autouse=True)
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", secret("environment"))
-
-
-class Listening(Backend):
-    """Keeps what is sent, as it came."""
-
-    def __init__(self) -> None:
-        self.raw: list[bytes] = []
-        super().__init__()
-
-    def _received(self, body: bytes, target: str, headers: dict[str, str], *others: Any) -> Any:
-        self.raw.append(repr((target, headers)).encode())
-        self.raw.append(gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body)
-        return super()._received(body, target, headers, *others)
 
 
 @pytest.fixture

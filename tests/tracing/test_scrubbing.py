@@ -62,6 +62,24 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert scrubbing.message(text) == text
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("raise RuntimeError('password=hunter2')", "raise RuntimeError('password=REDACTED')"),
+        ("connect(password='hunter2', port=1)", "connect(password='REDACTED', port=1)"),
+        ("""headers = {"Authorization": "Bearer hunter2"}""", """headers = {"Authorization": 'REDACTED'}"""),
+        ("password = b'hunter2'", "password = 'REDACTED'"),
+        ("get(f'https://{host}/?token=hunter2&page={page}')", "get(f'https://{host}/?token=REDACTED&page={page}')"),
+        ("raise E(f'password={password}, {token=}')", "raise E(f'password={password}, {token=}')"),
+        ("login(password=password, token=os.environ['TOKEN'])", "login(password=password, token=os.environ['TOKEN'])"),
+    ],
+)
+def test_code_loses_what_is_written_out_in_it_and_keeps_its_names(line: str, expected: str) -> None:
+    assert scrubbing.code(line) == expected
+    stack = f'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    {line}\nValueError: no\n'
+    assert scrubbing.stack(stack) == stack.replace(line, expected)
+
+
 def test_nothing_of_it_is_on_the_span() -> None:
     with capture() as spans:
         with pytest.raises(ValueError, match="hunter2"), lighttrace.span("login"):
@@ -77,6 +95,7 @@ def test_nothing_of_it_is_on_the_span() -> None:
 @given(st.text())
 def test_any_text_is_taken(text: str) -> None:
     scrubbing.stack(scrubbing.message(text))
+    scrubbing.code(text)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +104,7 @@ def test_any_text_is_taken(text: str) -> None:
 def test_long_text_takes_time_in_proportion(piece: str) -> None:
     begun = time.monotonic()
     scrubbing.message(piece * (200_000 // len(piece)))
+    scrubbing.code(piece * (200_000 // len(piece)))
     assert time.monotonic() - begun < 20, "this takes less than a second, unless each character is looked at from each other"
 
 
