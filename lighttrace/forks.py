@@ -17,7 +17,8 @@ _LONGEST_S = 2.0
 still = _thread.allocate_lock()
 """Held by a thread of ours while it imports: what it has half imported at a fork could never be imported in the child."""
 _stilled = False
-_watching = False
+_depth = 0
+_watching: "set[str]" = set()
 _hooks: "list[Callable[[], object]]" = []
 _patchings: "list[tuple[Callable[[], Callable[[], object]], Callable[[], object]]]" = []
 _pid = os.getpid()
@@ -102,34 +103,72 @@ def _chain() -> None:
     uwsgi.post_fork_hook = post_fork
 
 
-def around_gevent(before: "Callable[[], Callable[[], object]]", after: "Callable[[], object]") -> None:
-    """When gevent is about to patch, call `before()`, which asks threads to end, and what it gives, which waits for them.
+def around_greenlets(before: "Callable[[], Callable[[], object]]", after: "Callable[[], object]") -> None:
+    """When gevent or eventlet is about to patch, call `before()`, which asks threads to end, and what it gives, which waits for them.
 
     When it has, call `after()`.
     """
     _patchings.append((before, after))
 
 
-def watch_gevent(monkey: Any) -> None:
-    """While gevent patches, no thread of ours runs: it would find half of what it uses patched, and importlib's locks."""
-    global _watching
-    if _watching:
-        return
-    _watching = True
-    from gevent import events  # type: ignore[import-not-found,import-untyped,unused-ignore]  # not required
+class MakeWay:
+    """No thread of ours runs within: it would find half of what it uses patched, or wait for an import that waits for its own."""
 
-    def watch(event: Any) -> None:
-        global _stilled
-        if isinstance(event, events.GeventWillPatchAllEvent):
+    def __enter__(self) -> None:
+        global _depth, _stilled
+        _depth += 1
+        if _depth == 1:
             ending = [before() for before, _ in _patchings]
             _stilled = still.acquire(timeout=_LONGEST_S)
             for wait in ending:
                 wait()
-        elif isinstance(event, events.GeventDidPatchAllEvent):
+
+    def __exit__(self, *exc: object) -> None:
+        global _depth, _stilled
+        _depth -= 1
+        if _depth == 0:
             if _stilled:
                 _stilled = False
                 still.release()
             for _, after in _patchings:
                 after()
 
+
+def watch_gevent(monkey: Any) -> None:
+    """Make way while gevent patches, of which it tells."""
+    if "gevent" in _watching:
+        return
+    _watching.add("gevent")
+    from gevent import events  # type: ignore[import-not-found,import-untyped,unused-ignore]  # not required
+
+    way = MakeWay()
+
+    def watch(event: Any) -> None:
+        if isinstance(event, events.GeventWillPatchAllEvent):
+            way.__enter__()
+        elif isinstance(event, events.GeventDidPatchAllEvent):
+            way.__exit__()
+
     events.subscribers.append(watch)
+
+
+def watch_eventlet(eventlet: Any) -> None:
+    """Make way while eventlet patches, of which it tells nobody.
+
+    Also while it is imported (`MakeWay` around that), which it does in part under the interpreter's lock for all imports.
+    """
+    if "eventlet" in _watching:
+        return
+    _watching.add("eventlet")
+    from functools import wraps
+
+    patch = eventlet.monkey_patch
+
+    @wraps(patch)
+    def monkey_patch(*args: Any, **on: Any) -> Any:
+        with MakeWay():
+            return patch(*args, **on)
+
+    for module in (eventlet, eventlet.patcher):
+        if module.monkey_patch is patch:
+            module.monkey_patch = monkey_patch

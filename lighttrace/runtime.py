@@ -87,6 +87,7 @@ class Runtime:
         config = self.config
         propagate.use(composite(config.propagators), fast=set(config.propagators) == {"tracecontext", "baggage"})
         when_imported("gevent.monkey", forks.watch_gevent)
+        when_imported("eventlet", forks.watch_eventlet, around=forks.MakeWay)
         # When somebody imports the module that holds the global propagator: importing it costs 20 ms.
         when_imported("opentelemetry.propagate", propagate.watch)
         engine.configure(config, self.provider, self.resolver)

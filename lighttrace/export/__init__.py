@@ -38,7 +38,7 @@ def build(config: "Config") -> "SpanQueue":
 
         _queues = weakref.WeakSet()
         forks.after_in_child(_in_child)  # once: what is registered stays for good
-        forks.around_gevent(_pause, _resume)
+        forks.around_greenlets(_pause, _resume)
     _queues.add(queue)
     return queue
 

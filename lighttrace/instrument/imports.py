@@ -6,6 +6,7 @@ and because what a hook raises must never fail the program's import.
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -13,20 +14,27 @@ from typing import Any
 from lighttrace import guard
 
 Hook = Callable[[ModuleType], object]
+Around = Callable[[], "AbstractContextManager[object]"]
 
 _waiting: dict[str, list[Hook]] = {}
+_around: dict[str, Around] = {}
 _finding: set[str] = set()
 _executed: set[str] = set()  # whose code has run, though their import statement has not returned yet
 _half: set[str] = set()
 
 
-def when_imported(name: str, hook: Hook) -> None:
-    """Call `hook(module)` once module `name` is fully imported; now, if it is. What the hook raises is contained."""
+def when_imported(name: str, hook: Hook, around: Around | None = None) -> None:
+    """Call `hook(module)` once module `name` is fully imported; now, if it is. What the hook raises is contained.
+
+    If the import is still to come, the module's code runs within `around()`, which must not raise.
+    """
     module = sys.modules.get(name)
     if module is not None and (name in _executed or not _initializing(module)):
         _run(hook, module)
         return
     _waiting.setdefault(name, []).append(hook)
+    if around is not None:
+        _around[name] = around
     if module is not None:
         _half.add(name)  # being imported right now, before we could wrap its loader: look again at the next import
     if _finder not in sys.meta_path:
@@ -44,6 +52,7 @@ def forget(name: str, hook: Hook) -> None:
         hooks.remove(hook)
         if not hooks:
             del _waiting[name]
+            _around.pop(name, None)
     if not _waiting and _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
 
@@ -106,7 +115,8 @@ def _wrap_loader(spec: Any) -> None:
                 del loader.exec_module  # the loader is as it was before its module's first line runs
             except AttributeError:
                 pass
-            execute(module)
+            with _around.pop(module.__name__, nullcontext)():
+                execute(module)
             _imported(module)
 
         loader.exec_module = exec_module

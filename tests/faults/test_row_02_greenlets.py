@@ -1,4 +1,4 @@
-"""Row 2: under gevent nothing of ours stops the other greenlets, whenever it patches and whatever the backend does."""
+"""Row 2: under gevent and eventlet nothing of ours stops the other greenlets, whenever they patch and whatever the backend does."""
 
 from pathlib import Path
 
@@ -51,16 +51,20 @@ def test_workers_of_gunicorn_on_gevent_lose_and_repeat_nothing(options: str, tmp
 
 # A greenlet that looks at the clock all the time tells for how long nobody let it.
 PROGRAM = """
-import sys, time, warnings
-when = sys.argv[1]
+import sys, time
+library, when = sys.argv[1:]
 
 def span(name):
     with tracer.start_as_current_span(name):
         pass
 
 def patch():
-    from gevent import monkey
-    monkey.patch_all()
+    if library == "gevent":
+        from gevent import monkey
+        monkey.patch_all()
+    else:
+        import eventlet
+        eventlet.monkey_patch()
 
 if when == "first":
     patch()
@@ -72,7 +76,13 @@ if when == "after the first span":
 if when != "first":
     patch()
 
-import gevent
+if library == "gevent":
+    from gevent import joinall, sleep, spawn
+else:
+    from eventlet import sleep, spawn
+    def joinall(greenlets):
+        for greenlet in greenlets:
+            greenlet.wait()
 longest = 0.0
 over = False
 
@@ -80,7 +90,7 @@ def look():
     global longest
     last = time.perf_counter()
     while not over:
-        gevent.sleep(0.005)
+        sleep(0.005)
         now = time.perf_counter()
         longest = max(longest, now - last)
         last = now
@@ -88,21 +98,22 @@ def look():
 def work(which):
     for number in range(60):
         span(f"{which} {number}")
-        gevent.sleep(0.01)
+        sleep(0.01)
 
-looking = gevent.spawn(look)
-gevent.joinall([gevent.spawn(work, which) for which in range(3)])
+looking = spawn(look)
+joinall([spawn(work, which) for which in range(3)])
 over = True
-looking.join()
+joinall([looking])
 print(longest)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
 @pytest.mark.parametrize("when", ["first", "before the first span", "after the first span"])
 @pytest.mark.parametrize("hangs", [False, True], ids=["works", "hangs"])
-def test_other_greenlets_go_on(when: str, hangs: bool, tmp_path: Path, record: Record) -> None:
-    needs("gevent")
+def test_other_greenlets_go_on(library: str, when: str, hangs: bool, tmp_path: Path, record: Record) -> None:
+    needs(library)
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     names = [f"{which} {number}" for which in range(3) for number in range(60)]
@@ -113,6 +124,7 @@ def test_other_greenlets_go_on(when: str, hangs: bool, tmp_path: Path, record: R
                 tracer,
                 script,
                 backend,
+                library,
                 when,
                 OTEL_BSP_SCHEDULE_DELAY="200",
                 OTEL_EXPORTER_OTLP_TIMEOUT="2000",
@@ -131,4 +143,4 @@ def test_other_greenlets_go_on(when: str, hangs: bool, tmp_path: Path, record: R
     seen = compare(try_one)
     assert hangs or "each once" in seen["lighttrace"], seen
     backend_is = "the backend hangs" if hangs else "the backend works"
-    record(2, f"gevent patches {when}, {backend_is}", seen["lighttrace"], seen["opentelemetry"])
+    record(2, f"{library} patches {when}, {backend_is}", seen["lighttrace"], seen["opentelemetry"])

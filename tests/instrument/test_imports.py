@@ -1,5 +1,7 @@
 """Post-import hooks: once, after the module is complete, and never the program's trouble."""
 
+import builtins
+import contextlib
 import importlib
 import sys
 import threading
@@ -101,6 +103,29 @@ def test_import_that_fails_fails_as_ever(place):
     importlib.invalidate_caches()
     importlib.import_module("kit_e")
     assert [module.__name__ for module in seen] == ["kit_e"], "the second try is heard"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_module_runs_within_what_is_put_around_it(place, fails):
+    (place / "kit_around.py").write_text(f"import builtins\nbuiltins.kit_seen.append('code')\n{'1 / 0' if fails else ''}\n")
+    seen = builtins.kit_seen = []
+
+    @contextlib.contextmanager
+    def around():
+        seen.append("before")
+        try:
+            yield
+        finally:
+            seen.append("after")
+
+    try:
+        imports.when_imported("kit_around", lambda module: seen.append("hook"), around=around)
+        with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
+            importlib.import_module("kit_around")
+    finally:
+        del builtins.kit_seen
+    assert seen == ["before", "code", "after"] + ([] if fails else ["hook"])
+    assert "kit_around" not in imports._around
 
 
 def test_package_and_its_submodules_are_heard_apart(place):
