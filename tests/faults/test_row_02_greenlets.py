@@ -1,5 +1,6 @@
 """Row 2: under gevent and eventlet nothing of ours stops the other greenlets, whenever they patch and whatever the backend does."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,34 @@ def test_workers_of_gunicorn_on_gevent_lose_and_repeat_nothing(options: str, tmp
     seen = compare(try_one)
     assert is_complete(seen["lighttrace"]), (seen, (tmp_path / "lighttrace.log").read_text())
     record(2, f"gunicorn -k gevent {options}".strip() + ", stopped by SIGTERM", seen["lighttrace"], seen["opentelemetry"])
+
+
+@pytest.mark.slow
+def test_gunicorn_on_gevent_answers_while_the_backend_hangs(tmp_path: Path, record: Record) -> None:
+    needs("gevent")
+    (tmp_path / "app.py").write_text(WSGI)
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN_CONFIG)
+    command = (PYTHON, "-m", "gunicorn", "-k", "gevent", "-w", "1", "-b", "127.0.0.1:{port}", "app:app")
+
+    def try_one(tracer: str) -> str:
+        variables = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_EXPORTER_OTLP_TIMEOUT": "2000", "LIGHTTRACE_EXIT_TIMEOUT": "1"}
+        with (
+            Backend(HANG) as backend,
+            serving(tracer, tmp_path, backend, *command, ready=READY["gunicorn"], **variables) as (_, port),
+        ):
+            get(port, "/first")
+            assert backend.wait_for(lambda: backend.requests)
+            longest = 0.0
+            for number in range(20):
+                began = time.monotonic()
+                get(port, f"/{number}")
+                longest = max(longest, time.monotonic() - began)
+            assert len(backend.requests) < 5  # the first was never answered
+        return "requests are answered all the time" if longest < 1.0 else "requests wait for the backend"
+
+    seen = compare(try_one)
+    assert seen["lighttrace"] == "requests are answered all the time"
+    record(2, "gunicorn -k gevent, the backend hangs", seen["lighttrace"], seen["opentelemetry"])
 
 
 # A greenlet that looks at the clock all the time tells for how long nobody let it.
