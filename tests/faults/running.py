@@ -4,6 +4,7 @@ Programs make their spans through opentelemetry-api alone, so that nothing but t
 """
 
 import http.client
+import importlib.util
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ import lighttrace
 from lighttrace.backend.receiver import Receiver
 from tests.faults.backend import Backend
 from tests.processes import Server
-from tests.servers import free_port
+from tests.servers import free_port, unavailable
 
 PACKAGE_ROOT = Path(lighttrace.__file__).resolve().parent.parent
 DEADLINE_S = 40.0
@@ -46,19 +47,14 @@ def tool(name: str) -> str:
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        message = f"{name} is not installed"
-        if os.environ.get("REQUIRE_REAL_SERVERS") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+        unavailable(name, "it is not installed")
     return found
 
 
 def needs(module: str) -> None:
-    """Skip, or fail where nothing may be skipped, without a library that the test is about."""
-    if os.environ.get("REQUIRE_REAL_SERVERS") == "1":
-        __import__(module)
-    else:
-        pytest.importorskip(module)
+    """Skip, or fail where nothing may be skipped, without a library that the test's programs import."""
+    if importlib.util.find_spec(module) is None:
+        unavailable(module, "it is not installed")
 
 
 def environ(backend: Backend | Receiver, **variables: str) -> dict[str, str]:
