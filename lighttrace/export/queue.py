@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lighttrace import forks, guard
 from lighttrace.export.alarm import Alarm
+from lighttrace.export.awaiting import Awaited
 from lighttrace.export.books import Books
 from lighttrace.export.exporter import Exporter, Outcome
 from lighttrace.export.sending import Sender
@@ -73,7 +74,7 @@ class SpanQueue:
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._make_locks()
-        self._flushes: list[set[int]] = []  # of each flush: the spans that it waits for, by id()
+        self._flushes: list[Awaited] = []
         self._shed_untold = False
         self._sender = Sender(self._make_exporter, self.export_timeout)
         self._resumed = True
@@ -140,6 +141,7 @@ class SpanQueue:
         """Let go of what is too much. Under the lock."""
         self.wake_at = max(1, wanted)  # who comes while the spans are looked through finds the queue as full as it was
         gone: list[Span] = []
+        self._tell_apart()
         try:
             self._store.shed(wanted, excess, gone)
         finally:
@@ -269,8 +271,14 @@ class SpanQueue:
         """Tell those who wait for spans to leave that these did, one way or the other. Under the lock."""
         if self._flushes:
             for awaited in self._flushes:
-                awaited.difference_update(map(id, spans))
-            self._done.notify_all()
+                awaited.gone(spans)
+            if not all([awaited.left for awaited in self._flushes]):
+                self._done.notify_all()
+
+    def _tell_apart(self) -> None:
+        """Before spans leave that are not the oldest. Under the lock."""
+        for awaited in self._flushes:
+            awaited.tell_apart([*self._in_flight, *self._store.all()])
 
     def _drop(self, reason: str, spans: "list[Span]") -> None:
         self._books.drop(reason, len(spans))
@@ -279,6 +287,7 @@ class SpanQueue:
     def _drop_all(self, reason: str) -> None:
         if self._done.acquire(timeout=_CONTENDED_S):
             try:
+                self._tell_apart()
                 self._drop(reason, self._store.take(len(self._store)))
             finally:
                 self._done.release()
@@ -321,22 +330,19 @@ class SpanQueue:
         if self._pid != os.getpid():  # forked without Python's hooks
             self.in_child()
         with self._done:
-            spans = [*self.waiting(), *self._in_flight]
-            if not spans:
+            awaited = Awaited(len(self._store) + len(self._in_flight))
+            if not awaited.left:
                 return True
-            # By identity: under a full queue spans leave in another order than they came.
-            awaited = set(map(id, spans))
-            del spans
             self._flushes.append(awaited)
         try:
             if not self._working():
                 return self._send_here(deadline)
             self._alarm.ring()
             with self._done:
-                while awaited:
+                while awaited.left:
                     left = deadline - time.monotonic()
                     if left <= 0 or not self._done.wait(left):
-                        return not awaited
+                        return not awaited.left
             return True
         finally:
             with self._done:

@@ -61,8 +61,7 @@ def talk(sock: socket.socket, deadline: float) -> "Source":
 def send(source: "Source", head: bytes, payload: bytes) -> None:
     """Send a request. Raises HungUp, and what sockets raise (TimeoutError, OSError)."""
     try:
-        # One write: a small first segment would wait for the acknowledgement of the one before.
-        source.send(head + payload)
+        source.send(head, payload)
         if _QUICKACK is not None:
             # Many servers send headers and body apart, and hold the body back until the headers are acknowledged: 40 ms.
             source.sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
@@ -110,9 +109,10 @@ class Source:
             raise TimeoutError
         return left
 
-    def send(self, data: bytes) -> None:
+    def send(self, head: bytes, payload: bytes) -> None:
+        """In one write: a small first segment would wait for the acknowledgement of the one before."""
         self.sock.settimeout(self.left())
-        self.sock.sendall(data)
+        self.sock.sendall(head + payload)
 
     def more(self) -> bytes:
         self.sock.settimeout(self.left())
@@ -138,14 +138,18 @@ class _Patient(Source):
         seconds = int(left)
         self.sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(seconds, int((left - seconds) * 1e6) or 1))
 
-    def send(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
+    def send(self, head: bytes, payload: bytes) -> None:
+        left = [memoryview(head), memoryview(payload)]  # not put together: a batch is large
+        while left:
             self._allow(socket.SO_SNDTIMEO)
             try:
-                view = view[self.sock.send(view) :]
+                sent = self.sock.sendmsg(left)
             except BlockingIOError:
                 raise TimeoutError from None
+            while left and sent >= len(left[0]):
+                sent -= len(left.pop(0))
+            if sent:
+                left[0] = left[0][sent:]
 
     def more(self) -> bytes:
         self._allow(socket.SO_RCVTIMEO)

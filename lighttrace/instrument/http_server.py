@@ -265,7 +265,7 @@ def start(
     call.status = 0
     call.prefix = ""
     call.handler = _NOBODY
-    if is_alone(parent):
+    if not parent or is_alone(parent):
         call.context = span
         call.token = current.set(span)
     else:

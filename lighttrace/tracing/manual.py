@@ -101,7 +101,7 @@ class CodeScope(ManualScope):
         if dropped and type(span) is Span:
             span.rare().dropped_attributes += dropped
         self._span = span
-        if type(context) is Span or is_alone(context):
+        if not context or type(context) is Span or is_alone(context):
             self._token = current.set(span)
         else:
             made = Context(context)

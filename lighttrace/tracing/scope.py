@@ -84,7 +84,7 @@ class SpanScope:
             else:
                 span = tracer.start_span(self._name, context, self._kind, given)
         self._span = span
-        if type(context) is Span or is_alone(context):
+        if not context or type(context) is Span or is_alone(context):
             self._token = current.set(span)
             return span
         # With an explicit context only the parent comes from there: what is current stays, but for the span.
