@@ -272,7 +272,7 @@ class SpanQueue:
         if self._flushes:
             for awaited in self._flushes:
                 awaited.gone(spans)
-            if not all([awaited.left for awaited in self._flushes]):
+            if any(not awaited.left for awaited in self._flushes):
                 self._done.notify_all()
 
     def _tell_apart(self) -> None:
