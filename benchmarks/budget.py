@@ -37,6 +37,7 @@ class Step(NamedTuple):
     what: str
     floor: str
     ours: str
+    sampler: str = "parentbased_always_on"
 
 
 STEPS = (
@@ -58,6 +59,7 @@ STEPS = (
     Step("put a span into the queue", "append(span)", "put_span(span)"),
     Step("start and end a root span, eight attributes", "bare_span(eight)", "tracer.start('GET', CLIENT, eight.copy()).end()"),
     Step("a span by hand, current inside, eight attributes", "bare_current(eight)", "by_hand(eight)"),
+    Step("a span that is not sampled, current inside", "bare_unsampled(eight)", "by_hand(eight)", "parentbased_always_off"),
 )  # fmt: skip
 
 
@@ -108,6 +110,11 @@ def namespace() -> dict[str, Any]:
         f" def __enter__(self):\n  bits(128).to_bytes(16, 'big'); bits(64); self.made = made = new(Bare); {store}\n"
         "  made.s0 = self.given.copy(); made.s1 = time_ns(); self.token = variable.set(made)\n"
         " def __exit__(self, kind, error, trace):\n  variable.reset(self.token); self.made.s2 = time_ns(); append(self.made)\n"
+        "class BareUnsampled:\n"
+        " __slots__ = ('given', 'root', 'token')\n"
+        " def __enter__(self):\n  self.root = bits(128); self.token = variable.set(self)\n"
+        " def __exit__(self, kind, error, trace):\n  variable.reset(self.token)\n"
+        "def bare_unsampled(given):\n scope = new(BareUnsampled); scope.given = given\n with scope: pass\n"
         "def bare_current(given):\n scope = new(BareScope); scope.given = given\n with scope: pass",
         scope,
     )
@@ -131,7 +138,7 @@ def namespace() -> dict[str, Any]:
         "around": around(host, lambda args, kwargs: True, lambda call, result: None, lambda call, error: None),
         "environ": dict.fromkeys(map(str, range(40))), "parent": f"00-{1:032x}-{1:016x}-01", "parse_traceparent": parse_traceparent,
         "prefix": f"00-{1:032x}-", "number": 1 << 60, "put_span": active.queue.put, "tracer": tracer, "CLIENT": SpanKind.CLIENT,
-        "by_hand": by_hand, "drain": active.queue._pending.clear,
+        "by_hand": by_hand, "pipeline": active.pipeline, "drain": active.queue._pending.clear,
     }  # fmt: skip
 
 
@@ -150,8 +157,14 @@ def nanoseconds(statement: str, names: dict[str, Any]) -> float:
 
 def steps() -> list[tuple[Step, float, float]]:
     """Floor and cost of every step."""
+    from lighttrace.tracing.sampling import named
+
     names = namespace()
-    return [(step, nanoseconds(step.floor, names), nanoseconds(step.ours, names)) for step in STEPS]
+    found = []
+    for step in STEPS:
+        names["pipeline"].set_sampler(named(step.sampler))
+        found.append((step, nanoseconds(step.floor, names), nanoseconds(step.ours, names)))
+    return found
 
 
 def child(workload: str) -> None:

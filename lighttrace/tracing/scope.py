@@ -76,7 +76,21 @@ class SpanScope:
             pipeline = tracer.pipeline
             given = self._attributes
             if not pipeline.keeps_roots and pipeline.native is not None:
-                return self._enter_perhaps(context)
+                if context or not pipeline.direct:
+                    return self._enter_perhaps(context)
+                # A root that is not sampled costs as little as it can.
+                trace_id = getrandbits(128) or new_trace_id()
+                if trace_id & LOW_BITS >= pipeline.native.bound:
+                    span = _new_unsampled(UnsampledSpan)
+                    span._root = trace_id
+                    span._owner = pipeline.default_owner
+                else:
+                    span = tracer.start_root(self._name, self._kind, trace_id)
+                    if given:
+                        span.set_attributes(given)
+                self._span = span
+                self._token = current.set(span)
+                return span
             if not given:
                 span = tracer.start(self._name, self._kind, {}, context)
             elif type(given) is dict and len(given) <= pipeline.limits.most_plain and _plain(map(type, given.values())):
@@ -94,23 +108,9 @@ class SpanScope:
         return span
 
     def _enter_perhaps(self, context: Any) -> Any:
-        """Enter where spans are sampled, but by nobody who wants to see them first: what is not, costs as little as it can."""
+        """Enter below a span where spans are sampled, but by nobody who wants to see them first."""
         tracer = self._tracer
-        pipeline = tracer.pipeline
         span: Any
-        if not context and pipeline.direct:
-            trace_id = getrandbits(128) or new_trace_id()
-            if trace_id & LOW_BITS >= pipeline.native.bound:  # type: ignore[union-attr]  # `direct`
-                span = _new_unsampled(UnsampledSpan)
-                span._root = trace_id
-                span._owner = pipeline.default_owner
-            else:
-                span = tracer.start_root(self._name, self._kind, trace_id)
-                if self._attributes:
-                    span.set_attributes(self._attributes)
-            self._span = span
-            self._token = current.set(span)
-            return span
         span = span_of(context)
         if type(span) is UnsampledSpan:
             # Nothing below it is recorded either, and one span that says nothing can stand for all of them.
