@@ -71,7 +71,7 @@ def test_gunicorn_on_gevent_answers_while_the_backend_hangs(tmp_path: Path, reco
                 get(port, f"/{number}")
                 longest = max(longest, time.monotonic() - began)
             assert len(backend.requests) < 5  # the first was never answered
-        return "requests are answered all the time" if longest < 1.0 else "requests wait for the backend"
+        return "requests are answered all the time" if longest < 1.5 else "requests wait for the backend"
 
     seen = compare(try_one)
     assert seen["lighttrace"] == "requests are answered all the time"
@@ -161,8 +161,8 @@ def test_other_greenlets_go_on(library: str, when: str, hangs: bool, tmp_path: P
             )
             words = [] if hangs else [each_once(backend, names, 1.0)]
             try:
-                longest = float(ended.out)
-                words.append("other greenlets went on" if longest < 0.3 else "all greenlets stood still")
+                longest = float(ended.out)  # whoever waits for the backend waits for 2 s; a busy machine may take a while, too
+                words.append("other greenlets went on" if longest < 1.0 else "all greenlets stood still")
             except ValueError:
                 words = ["the program did not come to its end"]
             said = "; ".join(words)
