@@ -134,7 +134,7 @@ def _exit(status: int) -> Any:
 
 def _go(timeout: float | None) -> None:
     global _leaving
-    _leaving = True  # who asks twice wants no more waiting
+    _leaving = True
     leave = _leave
     if leave is not None:
         try:
@@ -170,11 +170,17 @@ def _caught_in_c() -> bool:
 
 
 def _on_sigterm(number: int, frame: Any) -> None:
-    """What the default does, after sending what is queued."""
-    if not _leaving:
+    """What the default does, after sending what is queued.
+
+    Another one meanwhile changes nothing: whoever manages processes may send several, as multiprocessing does to its daemons.
+    """
+    if _leaving:
+        return
+    try:
         _go(None)
-    _signal.signal(number, _signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+    finally:
+        _signal.signal(number, _signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 def _hide(module: Any) -> None:

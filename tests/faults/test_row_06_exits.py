@@ -84,24 +84,39 @@ def test_nothing_is_lost_however_a_process_ends(way: str, tmp_path: Path, record
     record(6, f"the process ends: {way}", seen["lighttrace"], seen["opentelemetry"])
 
 
+ENDINGS = {
+    "SIGTERM while the process ends by itself": ("print('ready', flush=True)", 1),
+    "several SIGTERMs while the process ends by itself": ("print('ready', flush=True)", 5),
+    "several SIGTERMs": ("wait()", 5),
+}
+
+
 @pytest.mark.slow
-def test_a_signal_on_the_way_out_loses_nothing(tmp_path: Path, record: Record) -> None:
-    """A master that stops stops its workers, some of which are on their way out by themselves."""
+@pytest.mark.parametrize("way", ENDINGS)
+def test_a_signal_on_the_way_out_loses_nothing(way: str, tmp_path: Path, record: Record) -> None:
+    """A master that stops stops its workers, some of which are on their way out by themselves; some masters do it twice."""
+    ending, times = ENDINGS[way]
 
     def try_one(tracer: str) -> str:
         with Backend() as backend:
             backend.script(status(503, retry_after=1))
 
             def stop(process: Any) -> None:
-                assert backend.wait_for(lambda: backend.requests)
-                process.send_signal(signal.SIGTERM)
+                if ending == "wait()":
+                    process.send_signal(signal.SIGTERM)
+                if tracer == "lighttrace" or ending != "wait()":
+                    assert backend.wait_for(lambda: backend.requests)
+                for _ in range(times):
+                    process.send_signal(signal.SIGTERM)
+                    if backend.wait_for(lambda: process.poll() is not None, 0.05):
+                        break  # else it has had the time to hear it
 
-            run(tracer, _program(tmp_path, "print('ready', flush=True)"), backend, "", stop=stop)
+            run(tracer, _program(tmp_path, ending), backend, "", stop=stop)
             return each_once(backend, [f"span {number}" for number in range(20)], 1.0)
 
     seen = compare(try_one)
     assert is_complete(seen["lighttrace"]), seen
-    record(6, "SIGTERM while the process ends by itself", seen["lighttrace"], seen["opentelemetry"])
+    record(6, way, seen["lighttrace"], seen["opentelemetry"])
 
 
 @pytest.mark.slow
