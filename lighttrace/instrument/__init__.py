@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lighttrace.instrument.asgi import AsgiPatch as AsgiPatch
+    from lighttrace.instrument.asgi import RoutePatch as RoutePatch
     from lighttrace.instrument.carriers import RawHeaders as RawHeaders
     from lighttrace.instrument.carriers import StoredHeaders as StoredHeaders
     from lighttrace.instrument.db import Database as Database
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch
     from lighttrace.instrument.http_client import ResendPatch as ResendPatch
     from lighttrace.instrument.http_server import FailurePatch as FailurePatch
+    from lighttrace.instrument.http_server import MatchPatch as MatchPatch
     from lighttrace.instrument.http_server import MountPatch as MountPatch
-    from lighttrace.instrument.http_server import RoutePatch as RoutePatch
     from lighttrace.instrument.registry import Integration as Integration
     from lighttrace.instrument.resends import FollowPatch as FollowPatch
     from lighttrace.instrument.threads import PoolPatch as PoolPatch
@@ -36,10 +37,11 @@ _WHERE = {
     "FollowPatch": "lighttrace.instrument.resends",
     "HttpClientPatch": "lighttrace.instrument.http_client",
     "Integration": "lighttrace.instrument.registry",
+    "MatchPatch": "lighttrace.instrument.http_server",
     "MountPatch": "lighttrace.instrument.http_server",
     "RawHeaders": "lighttrace.instrument.carriers",
     "ResendPatch": "lighttrace.instrument.http_client",
-    "RoutePatch": "lighttrace.instrument.http_server",
+    "RoutePatch": "lighttrace.instrument.asgi",
     "StartPatch": "lighttrace.instrument.threads",
     "StoredHeaders": "lighttrace.instrument.carriers",
     "PoolPatch": "lighttrace.instrument.threads",

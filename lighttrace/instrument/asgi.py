@@ -5,21 +5,22 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from lighttrace import semconv
+from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction
-from lighttrace.instrument.call import disguise
-from lighttrace.instrument.engine import Bounded, Scope, state
+from lighttrace.instrument.call import disguise, stand_in
+from lighttrace.instrument.engine import Scope, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
-from lighttrace.instrument.http_server import CALL, METHOD, PATH, QUERY, SCHEME, ServerCall, now, start
+from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, now, of_caller, read_method, start
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import current, detach
 
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
 AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
-# In one step, as nearly every server gives them; one that leaves some out is asked one by one.
-_read_usual = itemgetter("path", "method", "scheme", "http_version", "server", "client", "query_string", "headers")
-_callers: Bounded = Bounded(2048)  # what many requests have in common: their attributes
+# In one step each, as nearly every server gives them; where some are left out, they are read one by one.
+_CALLER = "method", "scheme", "http_version", "server"
+_read_caller = itemgetter(*_CALLER)
+_read_usual = itemgetter("path", "client", "query_string", "headers")
 _new_call: "Callable[[type[AsgiCall]], AsgiCall]" = object.__new__
 
 
@@ -52,7 +53,10 @@ class AsgiPatch(Patch):
                 detach(call.token)
                 call.end(call.ended)
                 raise
-            detach(call.token)
+            try:
+                current.reset(call.token)
+            except (ValueError, RuntimeError):
+                guard.count("context.detached_elsewhere")
             if not call.span._end:
                 call.end(call.ended)
             return result
@@ -67,37 +71,31 @@ class AsgiPatch(Patch):
             if state.exclude is not None and state.exclude[scope.get("path") or "/"]:
                 return None
             try:
-                path, method, scheme, version, server, client, query, fields = _read_usual(scope)
-            except KeyError:
-                get = scope.get
-                path, method, scheme, version, server = map(get, ("path", "method", "scheme", "http_version", "server"))
-                client, query, fields = get("client"), get("query_string"), scope["headers"]
-                path, method = path or "/", method or "GET"
-            headers = dict(fields)
-            key = method, scheme, version, server, headers.get(b"host"), headers.get(b"user-agent")
-            known = _callers.get(key)
-            if known is None:
-                known = _callers[key] = _read_caller(*key)
-            attributes: dict[str, Any] = known.copy()
+                path, client, query, fields = _read_usual(scope)
+                headers = dict(fields)
+                name, known = state.callers[_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent")]
+            except (KeyError, TypeError):  # something is left out, or a list; or it is a caller's first request
+                path, client, query = map(scope.get, ("path", "client", "query_string"))
+                headers = dict(scope["headers"])
+                name, known = _look_up(scope, headers)
+            attributes = known.copy()
             attributes[PATH] = path or "/"
             if query:
                 attributes[QUERY] = redaction.query(query.decode("latin-1"))
             if client:
                 attributes[CLIENT] = client[0]
             context = current.get()
-            found = None
             chosen = propagate.chosen()
             if chosen is None:
                 if b"traceparent" in headers or b"baggage" in headers:
-                    context, found = propagate.extract(
-                        context, _only(scope, b"traceparent"), _all(scope, b"tracestate"), _all(scope, b"baggage")
-                    )
+                    found = _only(scope, b"traceparent"), _all(scope, b"tracestate"), _all(scope, b"baggage")
+                    context = of_caller(*propagate.extract(context, *found))
             else:
-                context, found = propagate.extract_with(chosen, scope, _ScopeGetter, context)
+                context = of_caller(*propagate.extract_with(chosen, scope, _ScopeGetter, context))
             made = _new_call(AsgiCall)
-            if start(made, self.scope, self.site, method, attributes, context, found):
+            made.ended = None
+            if start(made, self.scope, self.site, name, attributes, context):
                 call = scope[CALL] = made
-                call.ended = None
                 root = scope.get("root_path")
                 if root:
                     call.prefix = root.rstrip("/")
@@ -108,6 +106,32 @@ class AsgiPatch(Patch):
             self.site.failed(error)
             # The call, if there is one by now, must be ended and taken off the context.
             return call
+
+
+class RoutePatch(Patch):
+    """The `handle` of a class of routes, with (self, scope, receive, send): the framework has matched. `read_route` is given the
+    route and the scope, and gives the route's template (or None) and the handler (or None).
+    """
+
+    def __init__(self, target: str, read_route: Callable[[Any, Any], tuple[str | None, Any]]) -> None:
+        super().__init__(target)
+        self.read_route = read_route
+
+    def wrap(self, original: Any) -> Any:
+        site = self.site
+
+        def before(route: Any, scope: Any, receive: Any, send: Any) -> Any:
+            try:
+                call = scope.get(CALL)
+                if call is not None and call.matched is not route and site.enabled:
+                    call.matched = route
+                    template, handler = self.read_route(route, scope)
+                    call.routed(template, handler)
+            except Exception as error:
+                site.failed(error)
+            return original(route, scope, receive, send)
+
+        return stand_in(before, original)
 
 
 class AsgiCall(ServerCall):
@@ -136,16 +160,31 @@ class AsgiCall(ServerCall):
         return send(message)
 
 
-def _read_caller(
-    method: str, scheme: str | None, version: str | None, server: Any, host: bytes | None, agent: bytes | None
-) -> dict[str, Any]:
-    address, port = _read_host(host, server, scheme or "http")
-    attributes: dict[str, Any] = {METHOD: method, PATH: "", SCHEME: scheme or "http", ADDRESS: address, PORT: port}
+def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes]) -> tuple[str, dict[str, Any]]:
+    """The name of a caller's spans before there is a route, and the attributes that all of them have, in their order."""
+    callers = state.callers
+    *first, server = map(scope.get, _CALLER)
+    host, agent = headers.get(b"host"), headers.get(b"user-agent")
+    # The specification lets a server give lists.
+    key = (*first, tuple(server) if server else None), host, agent
+    known = callers.get(key)
+    if known is None:
+        known = callers[key] = _read_first(*key[0], host, agent)
+    return known
+
+
+def _read_first(
+    method: str | None, scheme: str | None, version: str | None, server: Any, host: bytes | None, agent: bytes | None
+) -> tuple[str, dict[str, Any]]:
+    scheme = scheme or "http"
+    name, attributes = read_method(method or "GET")
+    address, port = _read_host(host, server, scheme)
+    attributes.update({PATH: "", SCHEME: scheme, ADDRESS: address, PORT: port})
     if agent:
         attributes[AGENT] = agent.decode("latin-1")
     if version:
         attributes[VERSION] = version
-    return attributes
+    return name, attributes
 
 
 def _read_host(header: bytes | None, server: Any, scheme: str) -> tuple[str, int]:

@@ -11,12 +11,27 @@ from lighttrace.tracing.tracer import Tracer
 from lighttrace.tracing.transaction import Settings
 
 
+class Bounded(dict[Any, Any]):
+    """A cache that empties itself when it is full: simple, bounded, and as fast to read as a dict."""
+
+    __slots__ = ("most",)
+
+    def __init__(self, most: int = 1024) -> None:
+        self.most = most
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if len(self) >= self.most:
+            self.clear()
+        super().__setitem__(key, value)
+
+
 class State:
     """The engine's configuration, in the form that the hot path wants."""
 
     __slots__ = (
         "baggage_hosts",
         "caller",
+        "callers",
         "capture_literals",
         "client_request_headers",
         "client_response_headers",
@@ -26,6 +41,7 @@ class State:
         "provider",
         "redacted_parameters",
         "resolver",
+        "routed",
         "server_request_headers",
         "server_response_headers",
         "service",
@@ -48,6 +64,10 @@ class State:
         self.capture_literals = False
         self.edge = False
         self.baggage_hosts: tuple[str, ...] = ()
+        # What was learned under this configuration. Another one brings new caches: a request that is under way writes into the
+        # one that it read.
+        self.callers = Bounded(2048)  # what many requests have in common: the span's name and its first attributes
+        self.routed = Bounded(4096)  # method, route and handler: the span's name and its owner
 
 
 state = State()
@@ -65,6 +85,7 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.caller.clear()
     state.exclude = Excluded(tuple(config.exclude)) if config.exclude else None
     state.known_methods = config.http_known_methods
+    state.callers = Bounded(2048)  # after the methods that it holds the names of
     state.client_request_headers = config.client_request_headers
     state.client_response_headers = config.client_response_headers
     state.server_request_headers = config.server_request_headers
@@ -73,22 +94,9 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.capture_literals = config.capture_literals
     state.edge = config.edge
     state.baggage_hosts = tuple(config.baggage_hosts)
+    state.routed = Bounded(4096)  # after the resolver: who reads this one asks that one
     Settings.salt = config.customer_salt.encode()
     state.provider = provider
-
-
-class Bounded(dict[Any, Any]):
-    """A cache that empties itself when it is full: simple, bounded, and as fast to read as a dict."""
-
-    __slots__ = ("most",)
-
-    def __init__(self, most: int = 1024) -> None:
-        self.most = most
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        if len(self) >= self.most:
-            self.clear()
-        super().__setitem__(key, value)
 
 
 class Scope:

@@ -14,7 +14,7 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
-from lighttrace.instrument.call import listening, stand_in
+from lighttrace.instrument.call import disguise, listening
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
@@ -29,7 +29,6 @@ CALL = "lighttrace.call"
 
 METHOD, ROUTE, PATH, QUERY = semconv.HTTP_REQUEST_METHOD, semconv.HTTP_ROUTE, semconv.URL_PATH, semconv.URL_QUERY
 SCHEME, STATUS, ERROR_TYPE = semconv.URL_SCHEME, semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
-_NOBODY = object()
 _put = dict.__setitem__
 
 
@@ -39,7 +38,7 @@ class ServerCall:
     `start` fills it in; the protocol's own class adds the way back of the response.
     """
 
-    __slots__ = ("context", "handler", "method", "prefix", "site", "span", "status", "token")
+    __slots__ = ("context", "matched", "method", "prefix", "site", "span", "status", "token")
 
     span: Span | UnsampledSpan
     context: Any  # in which the application runs, as it stands in `current`
@@ -47,39 +46,48 @@ class ServerCall:
     site: guard.Site
     status: int  # 0 until the application has said
     prefix: str  # of the application's routes
-    handler: Any  # that was told last: a seam is heard twice where a framework's class of routes calls its base class's
+    matched: Any  # the route that was told last: a seam is heard twice where a framework's class of routes calls its base class's
     token: Any
 
     def routed(self, route: str | None, handler: Any) -> None:
         """The framework has matched: name the span, and give it to whoever owns the handler."""
-        span = self.span
-        if type(span) is not Span or span._end:
+        span: Any = self.span
+        if span._end:
             return
-        self.handler = handler
-        if route is not None and self.prefix:
+        if self.prefix and route is not None:
             route = self.prefix + route
-        # By its code and not itself: a handler made for one request must not be kept.
-        known = _routed.get((self.method, route, getattr(handler, "__code__", handler)))
-        if known is None or known[2] is not state.resolver:
-            known = self._learn(route, handler)
-        name, found, _ = known
+        try:
+            # By its code and not itself: a handler made for one request must not be kept.
+            name, found = state.routed[self.method, route, handler.__code__]
+        except (AttributeError, KeyError):
+            name, found = self._look_up(route, handler)
         if name is not None:
             span._name = name
             span._attributes[ROUTE] = route
         if found is not None and span._owner.source not in _EXPLICIT:
             span._owner = found
 
-    def _learn(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None, Any]:
+    def _look_up(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
         """The name of a route's spans and who owns them."""
+        routed = state.routed
+        key = self.method, route, getattr(handler, "__code__", handler)
+        try:
+            known = routed.get(key)
+        except TypeError:  # an object that is called and has no hash
+            return self._read(route, handler)
+        if known is None:
+            known = routed[key] = self._read(route, handler)
+        return known
+
+    def _read(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
         name = f"{self.method} {route}" if route is not None else None
         found = owner_of(handler, name or self.method, route) if handler is not None and state.resolver is not None else None
-        known = _routed[self.method, route, getattr(handler, "__code__", handler)] = name, found, state.resolver
-        return known
+        return name, found
 
     def end(self, at: int | None = None) -> None:
         """End the span with the status that was sent."""
-        span = self.span
-        if type(span) is not Span or span._end:
+        span: Any = self.span
+        if span._end:  # or it is not sampled
             return
         status = self.status
         if status:
@@ -107,7 +115,6 @@ def _recorded(span: Span, error: BaseException) -> bool:
     return same == (errors.type_name(error), errors.message_of(error))
 
 
-_routed: Bounded = Bounded(4096)  # method, route and handler: the span's name, its owner, and the resolver that said so
 _EXPLICIT = frozenset({"span", "scope"})
 
 
@@ -124,45 +131,31 @@ def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
         return None
 
 
-class RoutePatch(Patch):
-    """The seam at which a framework has found the handler: `read_route` has its signature and gives the environ or scope,
-    the route's template (or None) and the handler (or None). With `after`, it is asked when the call of a plain function has
-    returned.
+class MatchPatch(Patch):
+    """The method, without arguments, by which a framework finds the handler. When it has returned, `read_match` is given its
+    object, and gives the environ or scope, the route's template (or None) and the handler (or None).
     """
 
-    def __init__(self, target: str, read_route: Callable[..., tuple[Any, str | None, Any]], *, after: bool = False) -> None:
+    def __init__(self, target: str, read_match: Callable[[Any], tuple[Any, str | None, Any]]) -> None:
         super().__init__(target)
-        self.read_route = read_route
-        self.after = after
+        self.read_match = read_match
 
     def wrap(self, original: Any) -> Any:
-        # `listening`, with what it would call written out: every request comes through here, often twice.
         site = self.site
 
-        def before(*args: Any, **kwargs: Any) -> Any:
+        def afterwards(self_: Any) -> Any:
+            result = original(self_)
             if site.enabled:
                 try:
-                    carrier, route, handler = self.read_route(*args, **kwargs)
+                    carrier, route, handler = self.read_match(self_)
                     call = carrier.get(CALL)
-                    if call is not None and handler is not call.handler:
-                        call.routed(route, handler)
-                except Exception as error:
-                    site.failed(error)
-            return original(*args, **kwargs)
-
-        def afterwards(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            if site.enabled:
-                try:
-                    carrier, route, handler = self.read_route(*args, **kwargs)
-                    call = carrier.get(CALL)
-                    if call is not None and handler is not call.handler:
+                    if call is not None:
                         call.routed(route, handler)
                 except Exception as error:
                     site.failed(error)
             return result
 
-        return stand_in(afterwards if self.after else before, original)
+        return disguise(afterwards, original)
 
 
 class MountPatch(Patch):
@@ -236,35 +229,30 @@ def compile_globs(globs: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"(?:{'|'.join(parts)})$")
 
 
-def start(
-    call: ServerCall,
-    scope: Scope,
-    site: guard.Site,
-    method: str,
-    attributes: dict[str, Any],
-    parent: Any,
-    members: Mapping[str, Any] | None,
-) -> bool:
+def read_method(method: str) -> tuple[str, dict[str, Any]]:
+    """The name that a request's span starts with, and the attributes that say its method."""
+    if method in state.known_methods:
+        return method, {METHOD: method}
+    return "HTTP", {METHOD: "_OTHER", semconv.HTTP_REQUEST_METHOD_ORIGINAL: method[:64]}
+
+
+def of_caller(context: Context, members: Mapping[str, Any] | None) -> Context:
+    """`context` with what the baggage says of the caller, for every span of this request: exactly our keys, nothing else."""
+    handed = handed_down(members) if members else None
+    return context if handed is None else with_value(context, HANDED_KEY, handed)
+
+
+def start(call: ServerCall, scope: Scope, site: guard.Site, name: str, attributes: dict[str, Any], parent: Any) -> bool:
     """Start the span of a request in the context that its headers describe, and make it current. False while tracing is off."""
     tracer = scope.tracer if scope.provider is state.provider else scope.find()
     if tracer is None:
         return False
-    name = method
-    if method not in state.known_methods:
-        attributes[METHOD] = "_OTHER"
-        attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = method[:64]
-        name = "HTTP"
-    if members:
-        # What the baggage says of the caller goes to every span of this request: exactly our keys, nothing else.
-        handed = handed_down(members)
-        if handed is not None:
-            parent = with_value(parent, HANDED_KEY, handed)
     call.span = span = tracer.start(name, SERVER, attributes, parent)
     call.method = name
     call.site = site
     call.status = 0
     call.prefix = ""
-    call.handler = _NOBODY
+    call.matched = None
     if not parent or is_alone(parent):
         call.context = span
         call.token = current.set(span)

@@ -5,13 +5,13 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from lighttrace import semconv
+from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction
 from lighttrace.instrument.call import disguise
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
-from lighttrace.instrument.http_server import CALL, METHOD, PATH, QUERY, SCHEME, ServerCall, start
+from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, of_caller, read_method, start
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import current, detach
 from lighttrace.tracing.span import Span
@@ -19,10 +19,13 @@ from lighttrace.tracing.span import Span
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
 AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
 
-# In one step, as nearly every server gives them; one that leaves some out is asked one by one.
-_read_usual = itemgetter("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "wsgi.url_scheme", "SERVER_PROTOCOL")
-_callers: Bounded = Bounded(2048)  # what many requests have in common: their attributes
+# In one step each, as nearly every request has them; where some are left out, they are read one by one.
+_CALLER = "REQUEST_METHOD", "wsgi.url_scheme", "SERVER_PROTOCOL", "HTTP_HOST", "HTTP_USER_AGENT"
+_read_caller = itemgetter(*_CALLER)
+_read_path = itemgetter("PATH_INFO", "QUERY_STRING")
 _new_call: "Callable[[type[WsgiCall]], WsgiCall]" = object.__new__
+_new_body: "Callable[[type[Body]], Body]" = object.__new__
+_COMPLETE = frozenset({list, tuple})  # kinds of bodies in which nothing more can happen
 
 
 class WsgiPatch(Patch):
@@ -51,7 +54,10 @@ class WsgiPatch(Patch):
                 detach(call.token)
                 call.end()
                 raise
-            detach(call.token)
+            try:
+                current.reset(call.token)
+            except (ValueError, RuntimeError):
+                guard.count("context.detached_elsewhere")
             return call.around(body, environ)
 
         return disguise(wrapper, original)
@@ -62,18 +68,15 @@ class WsgiPatch(Patch):
             get = environ.get
             if state.exclude is not None and state.exclude[get("PATH_INFO") or "/"]:
                 return None
-            try:
-                method, path, query, scheme, protocol = _read_usual(environ)
-            except KeyError:
-                method, path, query = get("REQUEST_METHOD", "GET"), get("PATH_INFO"), get("QUERY_STRING")
-                scheme, protocol = get("wsgi.url_scheme", "http"), get("SERVER_PROTOCOL")
             if CALL in environ:
                 return None  # an application inside another one
-            key = method, scheme, protocol, get("HTTP_HOST"), get("HTTP_USER_AGENT")
-            known = _callers.get(key)
-            if known is None:
-                known = _callers[key] = _read_caller(environ, *key)
-            attributes: dict[str, Any] = known.copy()
+            try:
+                path, query = _read_path(environ)
+                name, known = state.callers[_read_caller(environ)]
+            except KeyError:  # something is left out, or it is a caller's first request
+                path, query = get("PATH_INFO"), get("QUERY_STRING")
+                name, known = _look_up(environ)
+            attributes = known.copy()
             root = get("SCRIPT_NAME")
             attributes[PATH] = (root + path if root else path) or "/"
             if query:
@@ -82,18 +85,17 @@ class WsgiPatch(Patch):
             if address:
                 attributes[CLIENT] = address
             context = current.get()
-            found = None
             chosen = propagate.chosen()
             if chosen is None:
-                parent, members = get("HTTP_TRACEPARENT"), get("HTTP_BAGGAGE")
-                if parent is not None or members is not None:
-                    context, found = propagate.extract(context, parent, get("HTTP_TRACESTATE"), members)
+                if "HTTP_TRACEPARENT" in environ or "HTTP_BAGGAGE" in environ:
+                    found = get("HTTP_TRACEPARENT"), get("HTTP_TRACESTATE"), get("HTTP_BAGGAGE")
+                    context = of_caller(*propagate.extract(context, *found))
             else:
-                context, found = propagate.extract_with(chosen, environ, _EnvironGetter, context)
+                context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
             made = _new_call(WsgiCall)
-            if start(made, self.scope, self.site, method, attributes, context, found):
+            made.known_length = False
+            if start(made, self.scope, self.site, name, attributes, context):
                 call = environ[CALL] = made
-                call.known_length = False
                 if root:
                     call.prefix = root.rstrip("/")
                 if state.server_request_headers:
@@ -115,7 +117,7 @@ class WsgiCall(ServerCall):
     def start(self, start_response: Callable[..., Any], status: str, headers: Any, *exc_info: Any) -> Any:
         """What the application calls in the place of the server's `start_response`."""
         try:
-            self.status = int(status[:3])
+            self.status = _statuses[status]
             # A spelling that is not found makes the body be followed step by step, which is right in any case.
             self.known_length = "Content-Length" in dict(headers)
             if state.server_response_headers and type(self.span) is Span:
@@ -126,8 +128,7 @@ class WsgiCall(ServerCall):
 
     def around(self, body: Any, environ: dict[str, Any]) -> Any:
         """The body as the server gets it: as it is where nothing more can happen in it, else followed to its end."""
-        kind = type(body)
-        if kind is list or kind is tuple:
+        if type(body) in _COMPLETE:
             self.end()
             return body
         wrapper = environ.get("wsgi.file_wrapper")
@@ -135,7 +136,10 @@ class WsgiCall(ServerCall):
             self.end()
             return body
         # A response whose length was known before has been computed: only its end is of interest.
-        return Body(body, self) if self.known_length else Stream(body, self)
+        made = _new_body(Body if self.known_length else Stream)
+        made._body = body
+        made._call = self
+        return made
 
 
 class Body:
@@ -143,9 +147,8 @@ class Body:
 
     __slots__ = ("_body", "_call")
 
-    def __init__(self, body: Any, call: ServerCall) -> None:
-        self._body = body
-        self._call = call
+    _body: Any
+    _call: ServerCall
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
@@ -205,16 +208,41 @@ class Stream(Body):
             detach(token)
 
 
-def _read_caller(
-    environ: dict[str, Any], method: str, scheme: str, protocol: str | None, authority: str | None, agent: str | None
-) -> dict[str, Any]:
-    address, port = _read_host(environ, authority, scheme)
-    attributes: dict[str, Any] = {METHOD: method, PATH: "", SCHEME: scheme, ADDRESS: address, PORT: port}
+class _Statuses(Bounded):
+    """status line: its number."""
+
+    __slots__ = ()
+
+    def __missing__(self, line: str) -> int:
+        status = self[line] = int(line[:3])
+        return status
+
+
+_statuses = _Statuses()
+
+
+def _look_up(environ: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name of a caller's spans before there is a route, and the attributes that all of them have, in their order."""
+    callers = state.callers
+    key = tuple(map(environ.get, _CALLER))
+    known = callers.get(key)
+    if known is None:
+        known = callers[key] = _read_first(environ, *key)
+    return known
+
+
+def _read_first(
+    environ: dict[str, Any], method: str | None, scheme: str | None, protocol: str | None, host: str | None, agent: str | None
+) -> tuple[str, dict[str, Any]]:
+    scheme = scheme or "http"
+    name, attributes = read_method(method or "GET")
+    address, port = _read_host(environ, host, scheme)
+    attributes.update({PATH: "", SCHEME: scheme, ADDRESS: address, PORT: port})
     if agent:
         attributes[AGENT] = agent
     if protocol:
         attributes[VERSION] = protocol[5:]
-    return attributes
+    return name, attributes
 
 
 def _read_host(environ: dict[str, Any], authority: str | None, scheme: str) -> tuple[str, int]:

@@ -4,7 +4,7 @@ import sys
 
 from lighttrace.instrument import AsgiPatch, Integration, RoutePatch
 
-_FREE = "_lighttrace_may_stand_in"  # on an application: whether its own telemetry has no provider of its own
+_GLOBALS = "_lighttrace_globals"  # on an application whose own telemetry has no provider of its own: where the global ones are
 
 
 def prepare(app, scope):
@@ -12,28 +12,27 @@ def prepare(app, scope):
         scope["root_path"] = app.root_path  # as FastAPI does in its first line
     # From 0.165 on FastAPI makes a span of its own for each request. It leaves alone a request whose scope has this key:
     # unless the program gave it providers of its own, or has metrics or logs for it to write.
-    free = app.__dict__.get(_FREE)
-    if free is None:
+    places = app.__dict__.get(_GLOBALS)
+    if places is None:
         own = getattr(app, "_telemetry", None)
         given = ("tracer_provider", "meter_provider", "logger_provider")
-        free = app.__dict__[_FREE] = own is not None and not any(own.get(name) for name in given)
-    if free:
-        modules = sys.modules
-        if (
-            modules["opentelemetry.metrics._internal"]._METER_PROVIDER is None
-            and modules["opentelemetry._logs._internal"]._LOGGER_PROVIDER is None
-        ):
-            scope["fastapi.telemetry"] = scope.get("fastapi.telemetry")
+        free = own is not None and not any(own.get(name) for name in given)
+        names = ("opentelemetry.metrics._internal", "opentelemetry._logs._internal") if free else ()
+        places = app.__dict__[_GLOBALS] = tuple(sys.modules[name] for name in names)
+    if places:
+        metrics, logs = places
+        if metrics._METER_PROVIDER is None and logs._LOGGER_PROVIDER is None:
+            scope.setdefault("fastapi.telemetry")
 
 
-def read_route(route, scope, *args):
+def read_route(route, scope):
     # From 0.13x on, a router that is included keeps its routes, and the scope says under which prefix one was reached.
     inner = scope.get("fastapi")
     if inner is not None:
         context = inner.get("effective_route_context")
         if context is not None and context.original_route is route:
-            return scope, context.path_format, route.endpoint
-    return scope, route.path_format, route.endpoint
+            return context.path_format, route.endpoint
+    return route.path_format, route.endpoint
 
 
 INTEGRATION = Integration(

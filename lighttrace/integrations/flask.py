@@ -2,10 +2,10 @@
 
 from flask import ctx, request
 
-from lighttrace.instrument import FailurePatch, Integration, RoutePatch, WsgiPatch
+from lighttrace.instrument import FailurePatch, Integration, MatchPatch, WsgiPatch
 
 
-def read_route(context, *args):
+def read_match(context):
     current = context.request
     rule = current.url_rule
     if rule is None:
@@ -25,7 +25,7 @@ INTEGRATION = Integration(
     requires="flask>=2.0",
     patches=(
         WsgiPatch("flask:Flask.__call__"),
-        RoutePatch(f"flask.ctx:{CONTEXT}.match_request", read_route, after=True),
+        MatchPatch(f"flask.ctx:{CONTEXT}.match_request", read_match),
         FailurePatch("flask:Flask.handle_exception", read_failure),
     ),
 )

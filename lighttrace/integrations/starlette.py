@@ -3,8 +3,8 @@
 from lighttrace.instrument import AsgiPatch, Integration, MountPatch, RoutePatch
 
 
-def read_route(route, scope, *args):
-    return scope, route.path_format, route.endpoint
+def read_route(route, scope):
+    return route.path_format, route.endpoint
 
 
 def read_mount(mount, scope, *args):

@@ -33,6 +33,7 @@ _new_unsampled: "Callable[[type[UnsampledSpan]], UnsampledSpan]" = object.__new_
 _new_trace: "Callable[[type[LocalTrace]], LocalTrace]" = object.__new__
 _new_scope: "Callable[[Any], SpanScope]" = object.__new__
 _put = dict.__setitem__
+RANDOM_SAMPLED = RANDOM | SAMPLED
 
 
 class Tracer(ApiTracer):
@@ -115,7 +116,7 @@ class Tracer(ApiTracer):
             trace = _new_trace(LocalTrace)
             trace.trace_id = trace_id
             trace.id_bytes = trace_id.to_bytes(16, "big")
-            trace.flags = RANDOM | SAMPLED
+            trace.flags = RANDOM_SAMPLED
             trace.header = trace.far = None
             parent_id = 0
             who = pipeline.default_owner if code_owner is None else code_owner
@@ -138,7 +139,7 @@ class Tracer(ApiTracer):
 
     def start_root(self, name: str, kind: SpanKind, trace_id: int) -> Span:
         """Start the first span of a trace that the sampler wants, where nobody else is to be asked."""
-        trace = LocalTrace(trace_id, RANDOM | SAMPLED)
+        trace = LocalTrace(trace_id, RANDOM_SAMPLED)
         return self._make(name, kind, {}, True, trace, 0, self.pipeline.default_owner, new_span_id())
 
     def _start_with_care(
