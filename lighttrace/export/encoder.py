@@ -13,6 +13,7 @@ from lighttrace.tracing.values import exportable, text_of
 
 if TYPE_CHECKING:
     from lighttrace.tracing.owner import Owner
+    from lighttrace.tracing.shared import Shared
     from lighttrace.tracing.span import Rare, Span
 
 _CACHED_VALUE = 256  # characters of a value that is worth keeping
@@ -198,8 +199,8 @@ _names = _Names()
 _attribute: Callable[[Any], bytes] = _attributes.__getitem__
 
 
-def _owner(owner: "Owner") -> bytes:
-    encoded = owner.encoded = b"".join([key_value(b"\x4a", key, value) for key, value in owner.attributes.items()])
+def _said_once(source: "Owner | Shared") -> bytes:
+    encoded = source.encoded = b"".join([key_value(b"\x4a", key, value) for key, value in source.attributes.items()])
     return encoded
 
 
@@ -224,7 +225,8 @@ def _one_by_one(attributes: Mapping[str, Any]) -> bytes:
 
 def attributes_of(span: "Span") -> dict[str, Any]:
     """All that a span says, each key once: what its owner and its trace say of it goes before what it says itself."""
-    merged = {key if type(key) is str else str(key): value for key, value in span._attributes.items() if key != ""}
+    own = {key if type(key) is str else str(key): value for key, value in span._own.items() if key != ""}
+    merged = {**span._shared.attributes, **own}
     merged.update(span._owner.attributes)
     if span._trace.inherited is not None:
         merged.update(span._trace.inherited.attributes)
@@ -283,9 +285,14 @@ def encode_span(span: "Span") -> bytes:
     trace = span._trace
     parent = span._parent_id
     owner = span._owner
+    shared = span._shared
     far = trace.far
-    inherited = None if far is None else far.inherited
-    plain = not span._status and span._rare is None and (far is None or (far.remote is None and not far.state))
+    if far is None and span._rare is None and not span._status:
+        end = _TAIL
+    else:
+        end = _end_of(span)
+        if far is not None and far.inherited is not None:
+            end = (far.inherited.encoded or _said_once(far.inherited)) + end
     body = b"".join(
         (
             _pack_child(0x0A10, trace.id_bytes, 0x1208, span._span_id, 0x2208, parent)
@@ -293,10 +300,10 @@ def encode_span(span: "Span") -> bytes:
             else _pack_root(0x0A10, trace.id_bytes, 0x1208, span._span_id),
             _names[span._name][span._kind._value_],
             _pack_times(0x39, span._start, 0x41, span._end),
-            b"".join(map(_attribute, span._attributes.items())) if span._plain else _mixed(span._attributes),
-            owner.encoded if owner.encoded is not None else _owner(owner),
-            b"" if inherited is None else inherited.encoded if inherited.encoded is not None else _owner(inherited),
-            _TAIL if plain else _end_of(span),
+            shared.encoded if shared.encoded is not None else _said_once(shared),
+            b"".join(map(_attribute, span._own.items())) if shared.plain else _mixed(span._own),
+            owner.encoded if owner.encoded is not None else _said_once(owner),
+            end,
         )
     )
     size = len(body)

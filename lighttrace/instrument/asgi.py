@@ -14,6 +14,7 @@ from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, now, of_caller, read_method, start
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import current, detach
+from lighttrace.tracing.shared import Shared
 
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
 AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
@@ -73,13 +74,12 @@ class AsgiPatch(Patch):
             try:
                 path, client, query, fields = _read_usual(scope)
                 headers = dict(fields)
-                name, known = state.callers[_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent")]
+                name, shared = state.callers[_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent")]
             except (KeyError, TypeError):  # something is left out, or a list; or it is a caller's first request
                 path, client, query = map(scope.get, ("path", "client", "query_string"))
                 headers = dict(scope["headers"])
-                name, known = _look_up(scope, headers)
-            attributes = known.copy()
-            attributes[PATH] = path or "/"
+                name, shared = _look_up(scope, headers)
+            attributes: dict[str, Any] = {PATH: path or "/"}
             if query:
                 attributes[QUERY] = redaction.query(query.decode("latin-1"))
             if client:
@@ -94,7 +94,7 @@ class AsgiPatch(Patch):
                 context = of_caller(*propagate.extract_with(chosen, scope, _ScopeGetter, context))
             made = _new_call(AsgiCall)
             made.ended = None
-            if start(made, self.scope, self.site, name, attributes, context):
+            if start(made, self.scope, self.site, name, attributes, context, shared):
                 call = scope[CALL] = made
                 root = scope.get("root_path")
                 if root:
@@ -160,31 +160,31 @@ class AsgiCall(ServerCall):
         return send(message)
 
 
-def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes]) -> tuple[str, dict[str, Any]]:
-    """The name of a caller's spans before there is a route, and the attributes that all of them have, in their order."""
+def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes]) -> tuple[str, Shared]:
+    """The name of a caller's spans before there is a route, and the attributes that all of them have."""
     callers = state.callers
-    *first, server = map(scope.get, _CALLER)
+    method, scheme, version, server = map(scope.get, _CALLER)
+    server = tuple(server) if server else None  # the specification lets it be a list
     host, agent = headers.get(b"host"), headers.get(b"user-agent")
-    # The specification lets a server give lists.
-    key = (*first, tuple(server) if server else None), host, agent
+    key = (method, scheme, version, server), host, agent
     known = callers.get(key)
     if known is None:
-        known = callers[key] = _read_first(*key[0], host, agent)
+        known = callers[key] = _read_first(method, scheme, version, server, host, agent)
     return known
 
 
 def _read_first(
     method: str | None, scheme: str | None, version: str | None, server: Any, host: bytes | None, agent: bytes | None
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, Shared]:
     scheme = scheme or "http"
     name, attributes = read_method(method or "GET")
     address, port = _read_host(host, server, scheme)
-    attributes.update({PATH: "", SCHEME: scheme, ADDRESS: address, PORT: port})
+    attributes.update({SCHEME: scheme, ADDRESS: address, PORT: port})
     if agent:
         attributes[AGENT] = agent.decode("latin-1")
     if version:
         attributes[VERSION] = version
-    return name, attributes
+    return name, Shared(attributes)
 
 
 def _read_host(header: bytes | None, server: Any, scheme: str) -> tuple[str, int]:

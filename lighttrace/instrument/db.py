@@ -22,7 +22,8 @@ from lighttrace.instrument.http_client import scope_of
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_KEY, bare, current
-from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
+from lighttrace.tracing.shared import Shared
+from lighttrace.tracing.span import Span, UnsampledSpan
 
 CLIENT = SpanKind.CLIENT
 Call = tuple[Any, Any, Any, Any]
@@ -58,7 +59,7 @@ class Facts:
                 self.attributes.update(peer)
             target = target or f"{database.address}:{database.port or database.default_port}"
         self.fallback = target or database.system
-        self.parameterised: Bounded = Bounded(2000)  # statement: (name, attributes)
+        self.parameterised: Bounded = Bounded(2000)  # statement: the name and the attributes of its spans
         self.bare: Bounded = Bounded(2000)
         self.resolver = state.resolver
 
@@ -130,23 +131,23 @@ class DbPatch(Patch):
             known = (facts.bare if beside is None or beside is False else facts.parameterised).get(statement)
             if known is None:
                 known = self._describe(facts, statement, beside is not None and beside is not False)
-            name, attributes = known
-            attributes = attributes.copy()
-            if batch is not None:
-                name = _batch(name, attributes, batch)
-            return tracer.start(name, CLIENT, attributes, context)
+            name, shared = known
+            if batch is None:
+                return tracer.start(name, CLIENT, {}, context, None, shared)
+            attributes = dict(shared.attributes)
+            return tracer.start(_batch(name, attributes, batch), CLIENT, attributes, context)
         except Exception as error:
             site.failed(error)
             return None
 
-    def _describe(self, facts: Facts, statement: str, beside: bool) -> tuple[str, dict[str, Any]]:
+    def _describe(self, facts: Facts, statement: str, beside: bool) -> tuple[str, Shared]:
         summary, text = sql.describe(statement, beside or state.capture_literals, facts.attributes[semconv.DB_SYSTEM_NAME])
         attributes = dict(facts.attributes)
         if summary:
             attributes[semconv.DB_QUERY_SUMMARY] = summary
         if text:
             attributes[semconv.DB_QUERY_TEXT] = text
-        known = (summary or facts.fallback), attributes
+        known = (summary or facts.fallback), Shared(attributes)
         if len(statement) <= _LONG:
             (facts.parameterised if beside else facts.bare)[statement] = known
         return known
@@ -159,13 +160,10 @@ class DbPatch(Patch):
             try:
                 code = self.read_code(error) if self.read_code is not None else None
                 if code and not errors.is_control_flow(error):
-                    span._attributes[semconv.DB_RESPONSE_STATUS_CODE] = code
-                    span._attributes[semconv.ERROR_TYPE] = code
+                    span._own[semconv.DB_RESPONSE_STATUS_CODE] = span._own[semconv.ERROR_TYPE] = str(code)
             except Exception as ours:
                 self.site.failed(ours)
             errors.fail(span, error, scrub(errors.message_of(error)))
-            if span._status == ERROR and span._rare is not None:
-                span._plain = False
             span.end()
 
 

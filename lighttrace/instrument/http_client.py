@@ -30,6 +30,7 @@ from lighttrace.instrument.patching import Patch
 from lighttrace.instrument.resends import noted
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_HTTP_KEY, SUPPRESS_KEY, bare, current, detach, span_of
+from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 
 Request = tuple[str, str, Any]
@@ -78,14 +79,14 @@ class HttpClientPatch(Patch):
         self.read_status = read_status
         self.read_headers = read_headers
         self.scope: Scope = Scope("", covers=True)
-        self._urls: Bounded = Bounded(2048)  # what is known of a URL before it is called: attributes, and whether it is ours
+        self._targets: Bounded = Bounded(2048)  # method and URL: what is known before the call
 
     def bind(self, integration: str) -> None:
         super().bind(integration)
         self.scope = scope_of(integration)
 
     def apply(self) -> bool:
-        self._urls.clear()
+        self._targets.clear()
         return super().apply()
 
     def wrap(self, original: Any) -> Any:
@@ -124,14 +125,11 @@ class HttpClientPatch(Patch):
             if self.headers_argument is not None:
                 copied = kwargs[self.headers_argument] = copy_of(headers)
                 headers = Headers(copied)
-            known = self._urls.get(url)
+            known = self._targets.get((method, url))
             if known is None:
-                known = self._read_url(url, str(url))
-            attributes: dict[str, Any] = known[0].copy()
-            attributes[METHOD] = name = method
-            if method not in state.known_methods:
-                name = _other_method(method, attributes)
-            span = tracer.start(name, CLIENT, attributes, context)
+                known = self._read_target(method, url)
+            name, shared, internal = known
+            span = tracer.start(name, CLIENT, {}, context, None, shared)
             call = _new_call(ClientCall)
             call.span = span
             call.headers = headers
@@ -150,7 +148,7 @@ class HttpClientPatch(Patch):
                 _count(resends.count(self.read_attempt(*args, **kwargs)), call)
             if state.client_request_headers:
                 capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, headers)
-            call.added = propagate.inject(span, beside, headers, known[1])
+            call.added = propagate.inject(span, beside, headers, internal)
             return call
         except Exception as error:
             site.failed(error)
@@ -159,15 +157,18 @@ class HttpClientPatch(Patch):
                 span.end()
             return call
 
-    def _read_url(self, key: Any, url: str) -> tuple[dict[str, Any], bool]:
+    def _read_target(self, method: Any, key: Any) -> tuple[str, Shared, bool]:
+        """The name of the calls, the attributes that all of them have, and whether the other side is ours."""
+        url = str(key)
         host = host_of(url)
-        # The method first, where it is looked for: each call puts its own there.
-        attributes: dict[str, Any] = {METHOD: "", ADDRESS: host.address, PORT: host.port, URL: redaction.url(url)}
+        attributes: dict[str, Any] = {METHOD: method, ADDRESS: host.address, PORT: host.port, URL: redaction.url(url)}
         if host.peer is not None:
             attributes.update(host.peer)
-        known = attributes, host.internal
+        usual = type(method) is str and method in state.known_methods
+        name = method if usual else _other_method(method, attributes)
+        known = name, Shared(attributes), host.internal
         if len(url) < 512:
-            self._urls[key] = known
+            self._targets[method, key] = known
         return known
 
     def _finish(self, call: ClientCall, response: Any) -> None:
@@ -183,9 +184,9 @@ class HttpClientPatch(Patch):
             call.headers = None
             if type(span) is not Span or span._end:
                 return
-            span._attributes[STATUS] = status = self.read_status(response)
+            span._own[STATUS] = status = self.read_status(response)
             if status >= 400:
-                span._attributes[ERROR_TYPE] = str(status)
+                span._own[ERROR_TYPE] = str(status)
                 span._status = ERROR
             if state.client_response_headers and self.read_headers is not None:
                 capture(span, semconv.HTTP_RESPONSE_HEADER, state.client_response_headers, self.read_headers(response))
@@ -273,9 +274,9 @@ class ResendPatch(Patch):
                 errors.fail(span, outcome, redact(outcome))
             else:
                 status = self.read_status(outcome)
-                span._attributes[STATUS] = status
+                span._own[STATUS] = status
                 if status >= 400:
-                    span._attributes[ERROR_TYPE] = str(status)
+                    span._own[ERROR_TYPE] = str(status)
                     span._status = ERROR
             span.end()
         except Exception as error:
@@ -299,7 +300,7 @@ def _count(resent: int, call: ClientCall) -> None:
     call.resent = resent
     span = call.span
     if resent and type(span) is Span:
-        span._attributes[semconv.HTTP_REQUEST_RESEND_COUNT] = resent
+        span._own[semconv.HTTP_REQUEST_RESEND_COUNT] = resent
 
 
 def by_keyword(traced: Any, original: Any, name: str) -> Any:

@@ -7,6 +7,7 @@ the request and all that is done for it.
 
 import re
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from time import time_ns
 from typing import Any
 
@@ -20,6 +21,7 @@ from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, current, is_alone, with_value
 from lighttrace.tracing.owner import Owner, owner
+from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 from lighttrace.tracing.transaction import handed_down
 
@@ -63,7 +65,7 @@ class ServerCall:
             name, found = self._look_up(route, handler)
         if name is not None:
             span._name = name
-            span._attributes[ROUTE] = route
+            span._own[ROUTE] = route
         if found is not None and span._owner.source not in _EXPLICIT:
             span._owner = found
 
@@ -91,10 +93,10 @@ class ServerCall:
             return
         status = self.status
         if status:
-            span._attributes[STATUS] = status
+            span._own[STATUS] = status
             if status >= 500 and span._status != ERROR:
                 span._status = ERROR
-                span._attributes.setdefault(ERROR_TYPE, str(status))
+                span._own.setdefault(ERROR_TYPE, str(status))
         span.end(at)
 
     def fail(self, error: BaseException) -> None:
@@ -133,26 +135,27 @@ def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
 
 class MatchPatch(Patch):
     """The method, without arguments, by which a framework finds the handler. When it has returned, `read_match` is given its
-    object, and gives the environ or scope, the route's template (or None) and the handler (or None).
+    object, and gives the route's template (or None) and the handler (or None). `carrier` says which of the object's attributes
+    is the environ or scope, with dots.
     """
 
-    def __init__(self, target: str, read_match: Callable[[Any], tuple[Any, str | None, Any]]) -> None:
+    def __init__(self, target: str, carrier: str, read_match: Callable[[Any], tuple[str | None, Any]]) -> None:
         super().__init__(target)
+        self.carrier = attrgetter(carrier)
         self.read_match = read_match
 
     def wrap(self, original: Any) -> Any:
-        site = self.site
+        site, read_carrier = self.site, self.carrier
 
         def afterwards(self_: Any) -> Any:
             result = original(self_)
-            if site.enabled:
-                try:
-                    carrier, route, handler = self.read_match(self_)
-                    call = carrier.get(CALL)
-                    if call is not None:
-                        call.routed(route, handler)
-                except Exception as error:
-                    site.failed(error)
+            try:
+                call = read_carrier(self_).get(CALL)
+                if call is not None and site.enabled:
+                    route, handler = self.read_match(self_)
+                    call.routed(route, handler)
+            except Exception as error:
+                site.failed(error)
             return result
 
         return disguise(afterwards, original)
@@ -242,12 +245,14 @@ def of_caller(context: Context, members: Mapping[str, Any] | None) -> Context:
     return context if handed is None else with_value(context, HANDED_KEY, handed)
 
 
-def start(call: ServerCall, scope: Scope, site: guard.Site, name: str, attributes: dict[str, Any], parent: Any) -> bool:
+def start(
+    call: ServerCall, scope: Scope, site: guard.Site, name: str, attributes: dict[str, Any], parent: Any, shared: Shared
+) -> bool:
     """Start the span of a request in the context that its headers describe, and make it current. False while tracing is off."""
     tracer = scope.tracer if scope.provider is state.provider else scope.find()
     if tracer is None:
         return False
-    call.span = span = tracer.start(name, SERVER, attributes, parent)
+    call.span = span = tracer.start(name, SERVER, attributes, parent, None, shared)
     call.method = name
     call.site = site
     call.status = 0

@@ -14,6 +14,7 @@ from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, of_caller, read_method, start
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import current, detach
+from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import Span
 
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
@@ -72,13 +73,12 @@ class WsgiPatch(Patch):
                 return None  # an application inside another one
             try:
                 path, query = _read_path(environ)
-                name, known = state.callers[_read_caller(environ)]
+                name, shared = state.callers[_read_caller(environ)]
             except KeyError:  # something is left out, or it is a caller's first request
                 path, query = get("PATH_INFO"), get("QUERY_STRING")
-                name, known = _look_up(environ)
-            attributes = known.copy()
+                name, shared = _look_up(environ)
             root = get("SCRIPT_NAME")
-            attributes[PATH] = (root + path if root else path) or "/"
+            attributes: dict[str, Any] = {PATH: (root + path if root else path) or "/"}
             if query:
                 attributes[QUERY] = redaction.query(query)
             address = get("REMOTE_ADDR")
@@ -94,7 +94,7 @@ class WsgiPatch(Patch):
                 context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
             made = _new_call(WsgiCall)
             made.known_length = False
-            if start(made, self.scope, self.site, name, attributes, context):
+            if start(made, self.scope, self.site, name, attributes, context, shared):
                 call = environ[CALL] = made
                 if root:
                     call.prefix = root.rstrip("/")
@@ -221,8 +221,8 @@ class _Statuses(Bounded):
 _statuses = _Statuses()
 
 
-def _look_up(environ: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name of a caller's spans before there is a route, and the attributes that all of them have, in their order."""
+def _look_up(environ: dict[str, Any]) -> tuple[str, Shared]:
+    """The name of a caller's spans before there is a route, and the attributes that all of them have."""
     callers = state.callers
     key = tuple(map(environ.get, _CALLER))
     known = callers.get(key)
@@ -233,16 +233,16 @@ def _look_up(environ: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _read_first(
     environ: dict[str, Any], method: str | None, scheme: str | None, protocol: str | None, host: str | None, agent: str | None
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, Shared]:
     scheme = scheme or "http"
     name, attributes = read_method(method or "GET")
     address, port = _read_host(environ, host, scheme)
-    attributes.update({PATH: "", SCHEME: scheme, ADDRESS: address, PORT: port})
+    attributes.update({SCHEME: scheme, ADDRESS: address, PORT: port})
     if agent:
         attributes[AGENT] = agent
     if protocol:
         attributes[VERSION] = protocol[5:]
-    return name, attributes
+    return name, Shared(attributes)
 
 
 def _read_host(environ: dict[str, Any], authority: str | None, scheme: str) -> tuple[str, int]:

@@ -6,11 +6,10 @@ from lighttrace.instrument import FailurePatch, Integration, MatchPatch, WsgiPat
 
 
 def read_match(context):
-    current = context.request
-    rule = current.url_rule
+    rule = context.request.url_rule
     if rule is None:
-        return current.environ, None, None
-    return current.environ, rule.rule, context.app.view_functions.get(rule.endpoint)
+        return None, None
+    return rule.rule, context.app.view_functions.get(rule.endpoint)
 
 
 def read_failure(app, *args):
@@ -25,7 +24,7 @@ INTEGRATION = Integration(
     requires="flask>=2.0",
     patches=(
         WsgiPatch("flask:Flask.__call__"),
-        MatchPatch(f"flask.ctx:{CONTEXT}.match_request", read_match),
+        MatchPatch(f"flask.ctx:{CONTEXT}.match_request", "request.environ", read_match),
         FailurePatch("flask:Flask.handle_exception", read_failure),
     ),
 )

@@ -154,7 +154,7 @@ class Keeper:
                 self._judge(span, fate)
             if fate.kept and fate.reason is not None:
                 # A dict of its own: somebody else's processor may be reading the other one on its thread.
-                span._attributes = {**span._attributes, semconv.KEEP_REASON: fate.reason}
+                span._own = {**span._own, semconv.KEEP_REASON: fate.reason}
             held.append(span)
             self._go(held, fate)
 

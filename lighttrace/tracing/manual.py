@@ -16,6 +16,7 @@ from lighttrace import guard
 from lighttrace.tracing.context import SPAN_KEY, current, is_alone
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.scope import SpanScope
+from lighttrace.tracing.shared import MIXED, NOTHING
 from lighttrace.tracing.span import Span, UnsampledSpan
 from lighttrace.tracing.stepping import in_scope
 from lighttrace.tracing.tracer import Tracer
@@ -97,7 +98,7 @@ class CodeScope(ManualScope):
         context = current.get()
         given, limits = self._attributes, found.pipeline.limits
         attributes, dropped = limits.clean(given, limits.attributes) if given else ({}, 0)
-        span = found.start(self._name, self._kind, attributes, context, self._code_owner, not given)
+        span = found.start(self._name, self._kind, attributes, context, self._code_owner, MIXED if given else NOTHING)
         if dropped and type(span) is Span:
             span.rare().dropped_attributes += dropped
         self._span = span

@@ -7,6 +7,7 @@ from lighttrace import guard
 from lighttrace.tracing.limits import Limits
 from lighttrace.tracing.owner import NOBODY, Owner
 from lighttrace.tracing.sampling import ALL, NativeSampler, named, native
+from lighttrace.tracing.shared import MIXED
 from lighttrace.tracing.values import SCALARS, exportable, is_plain
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Pipeline:
         """Make sure that the exporter can read what processors wrote into the span behind its back, as many do."""
         attributes = span._attributes
         if not is_plain(attributes.values()):
-            span._plain = False
+            span._shared = MIXED
             for key, value in attributes.items():
                 if type(value) not in SCALARS:
                     attributes[key] = exportable(value, self.limits.attribute_length)

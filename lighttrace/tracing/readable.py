@@ -92,7 +92,7 @@ class ReadableMixin:
 
         me: Any = self
         # The start of a span looks at values only; a key that is no text becomes it here and in the encoder.
-        merged = {str(key): value for key, value in me._attributes.items() if key != ""}
+        merged = {**me._shared.attributes, **{str(key): value for key, value in me._own.items() if key != ""}}
         merged.update(me._owner.attributes)
         if me._trace.inherited is not None:
             merged.update(me._trace.inherited.attributes)

@@ -18,6 +18,7 @@ from lighttrace.tracing.context import bare
 from lighttrace.tracing.ids import getrandbits, new_span_id
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.readable import ReadableMixin
+from lighttrace.tracing.shared import MIXED, NOTHING, Shared
 from lighttrace.tracing.values import exportable, is_plain, text_of
 
 if TYPE_CHECKING:
@@ -113,16 +114,16 @@ class Span(ReadableMixin):
 
     __slots__ = (
         "__weakref__",
-        "_attributes",  # dict owned by this span
         "_call",  # of a request that goes out: what the engine knows of it (`instrument.http_client.ClientCall`); else not there
         "_end",  # ns since the epoch; 0 while open
         "_kind",  # SpanKind
         "_name",
         "_open",  # there until ended: deleting it is the one atomic test-and-set that costs nothing
+        "_own",  # dict owned by this span: its attributes beside those in `_shared`
         "_owner",  # Owner
         "_parent_id",  # int, 0 for a root
-        "_plain",  # whether each attribute is exactly str or int
         "_rare",  # Rare or None
+        "_shared",  # Shared: attributes that other spans have, too
         "_span_id",  # int
         "_start",  # ns since the epoch
         "_status",  # UNSET, OK or ERROR
@@ -134,7 +135,7 @@ class Span(ReadableMixin):
     _kind: SpanKind
     _trace: LocalTrace
     _tracer: "Tracer"
-    _attributes: dict[str, Any]
+    _own: dict[str, Any]
     _owner: Owner
     _rare: Rare | None
     _start: int
@@ -142,8 +143,8 @@ class Span(ReadableMixin):
     _span_id: int
     _parent_id: int
     _status: int
-    _plain: bool
-    _open: bool
+    _shared: Shared
+    _open: object
     _call: Any
 
     # -- the API ------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ class Span(ReadableMixin):
         if self._end:
             return self._late("set_attribute")
         kind = type(value)
-        attributes = self._attributes
+        attributes = self._own if not self._shared.attributes else self._attributes
         limits = self._tracer.pipeline.limits
         if not (
             (kind is str and limits.attribute_length is None)
@@ -172,7 +173,7 @@ class Span(ReadableMixin):
             if value is None:
                 return
             if type(value) is not str and type(value) is not int:
-                self._plain = False
+                self._shared = MIXED
         if type(key) is not str or not key:
             key = text_of(key)
             if not key:
@@ -280,6 +281,22 @@ class Span(ReadableMixin):
         self.end()
 
     # -- beyond the API -----------------------------------------------------------------------------------------
+
+    @property
+    def _attributes(self) -> dict[str, Any]:
+        """All attributes, made the span's own: to be looked at, and to be set, by whoever is not in a hurry."""
+        own, shared = self._own, self._shared.attributes
+        if shared:
+            for key, value in shared.items():
+                own.setdefault(key, value)
+            self._shared = NOTHING
+        return own
+
+    @_attributes.setter
+    def _attributes(self, attributes: "Mapping[str, Any]") -> None:
+        # Programs written for the SDK put a mapping of their own there (see `Pipeline.ending`).
+        self._own = dict(attributes)
+        self._shared = NOTHING
 
     @property
     def team(self) -> str | None:

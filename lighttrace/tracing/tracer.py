@@ -18,6 +18,7 @@ from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.sampling import LOW_BITS
 from lighttrace.tracing.scope import Options, SpanScope
+from lighttrace.tracing.shared import MIXED, NOTHING, Shared
 from lighttrace.tracing.span import RANDOM, SAMPLED, UNSET, LocalTrace, Span, UnsampledSpan
 from lighttrace.tracing.values import text_of
 
@@ -79,12 +80,12 @@ class Tracer(ApiTracer):
         attributes: dict[str, Any],
         context: Any = None,
         code_owner: Owner | None = None,
-        plain: bool = True,
+        shared: Shared = NOTHING,
         extras: "Extras | None" = None,
     ) -> Span | UnsampledSpan:
         """Start a span that takes `attributes` over: a dict that nobody else holds, its values already exportable.
 
-        `context` is a context, or a span of ours that stands for one, as in `current`. `plain` says that each value is exactly a str or an int. `code_owner` is who owns the code that the span is
+        `context` is a context, or a span of ours that stands for one, as in `current`. `shared` is what the span has beside them, or says that not each of the values is exactly a str or an int. `code_owner` is who owns the code that the span is
         about, where that is known. `extras` is what few spans are started with.
 
         What nearly every span is comes first: a child of a span of ours, or a root that is surely recorded, with nobody
@@ -97,7 +98,7 @@ class Tracer(ApiTracer):
             alone = type(context) is Span
             parent: Any = context if alone else context.get(SPAN_KEY) if type(context) is Context else context
             if type(parent) is not Span or not pipeline.direct or extras is not None or (parent._end and parent._kind is SERVER):
-                return self._start_with_care(name, kind, attributes, context, code_owner, plain, extras)
+                return self._start_with_care(name, kind, attributes, context, code_owner, shared, extras)
             trace = parent._trace
             parent_id = parent._span_id
             who = parent._owner.child if code_owner is None else code_owner
@@ -121,7 +122,7 @@ class Tracer(ApiTracer):
             parent_id = 0
             who = pipeline.default_owner if code_owner is None else code_owner
         else:
-            return self._start_with_care(name, kind, attributes, context, code_owner, plain, extras)
+            return self._start_with_care(name, kind, attributes, context, code_owner, shared, extras)
         span = _new_span(Span)
         span._tracer = self
         span._name = name
@@ -129,8 +130,8 @@ class Tracer(ApiTracer):
         span._trace = trace
         span._parent_id = parent_id
         span._owner = who
-        span._attributes = attributes
-        span._open = span._plain = plain
+        span._own = attributes
+        span._open = span._shared = shared
         span._status = span._end = 0
         span._rare = None
         span._span_id = getrandbits(64) or new_span_id()
@@ -140,7 +141,7 @@ class Tracer(ApiTracer):
     def start_root(self, name: str, kind: SpanKind, trace_id: int) -> Span:
         """Start the first span of a trace that the sampler wants, where nobody else is to be asked."""
         trace = LocalTrace(trace_id, RANDOM_SAMPLED)
-        return self._make(name, kind, {}, True, trace, 0, self.pipeline.default_owner, new_span_id())
+        return self._make(name, kind, {}, NOTHING, trace, 0, self.pipeline.default_owner, new_span_id())
 
     def _start_with_care(
         self,
@@ -149,12 +150,15 @@ class Tracer(ApiTracer):
         attributes: dict[str, Any],
         context: Any,
         code_owner: Owner | None,
-        plain: bool,
+        shared: Shared,
         extras: "Extras | None",
     ) -> Span | UnsampledSpan:
         """Start any span: below another process's, unsampled, by the program's own sampler, ids, rules or processors."""
         pipeline = self.pipeline
         context = context_of(context)
+        if shared.attributes:  # samplers, rules and processors look at them
+            attributes = {**shared.attributes, **attributes}
+            shared = NOTHING
         parent: Any = context.get(SPAN_KEY)
         cls = type(parent)
         if cls is Span:
@@ -163,7 +167,7 @@ class Tracer(ApiTracer):
             who = parent._owner.child
             if parent._end and parent._kind is SERVER:
                 # The request is over: what goes on after it is a trace of its own, linked to it.
-                return self._start_after(parent, name, kind, attributes, context, code_owner, plain, extras)
+                return self._start_after(parent, name, kind, attributes, context, code_owner, shared, extras)
         elif parent is None:
             trace = self._new_trace(context)
             parent_id = 0
@@ -188,11 +192,11 @@ class Tracer(ApiTracer):
             else:  # it has just been made
                 trace.inherited = handed
         if pipeline.native is None:
-            return self._ask(name, kind, attributes, plain, context, trace, parent_id, who, extras)
+            return self._ask(name, kind, attributes, shared, context, trace, parent_id, who, extras)
         if not trace.flags & SAMPLED:
             return UnsampledSpan(trace, who)
         span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()
-        span = self._make(name, kind, attributes, plain, trace, parent_id, who, span_id)
+        span = self._make(name, kind, attributes, shared, trace, parent_id, who, span_id)
         link: Any = context.get(LINK_KEY) if parent is None else None
         if link is not None:
             span.add_link(link)
@@ -207,7 +211,7 @@ class Tracer(ApiTracer):
         name: str,
         kind: SpanKind,
         attributes: dict[str, Any],
-        plain: bool,
+        shared: Shared,
         trace: LocalTrace,
         parent_id: int,
         who: Owner,
@@ -220,9 +224,8 @@ class Tracer(ApiTracer):
         span._trace = trace
         span._parent_id = parent_id
         span._owner = who
-        span._attributes = attributes
-        span._open = True
-        span._plain = plain
+        span._own = attributes
+        span._open = span._shared = shared
         span._status = UNSET
         span._rare = None
         span._end = 0
@@ -238,7 +241,7 @@ class Tracer(ApiTracer):
         attributes: dict[str, Any],
         context: Context,
         code_owner: Owner | None,
-        plain: bool,
+        shared: Shared,
         extras: "Extras | None",
     ) -> Span | UnsampledSpan:
         """Start the root of a new trace, linked to the request that caused it and answered before it was done."""
@@ -246,7 +249,7 @@ class Tracer(ApiTracer):
         _put(made, LINK_KEY, ended.get_span_context())
         if code_owner is None and ended._owner.source != "service":
             code_owner = ended._owner.child
-        return self.start(name, kind, attributes, made, code_owner, plain, extras)
+        return self.start(name, kind, attributes, made, code_owner, shared, extras)
 
     def _new_trace(self, context: Context) -> LocalTrace:
         """A trace that begins here."""
@@ -277,7 +280,7 @@ class Tracer(ApiTracer):
         name: str,
         kind: SpanKind,
         attributes: dict[str, Any],
-        plain: bool,
+        shared: Shared,
         context: Context,
         trace: LocalTrace,
         parent_id: int,
@@ -308,7 +311,7 @@ class Tracer(ApiTracer):
             return unsampled
         tracer = self if sampled else self._recorder()
         span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()
-        span = tracer._make(name, kind, attributes, plain, trace, parent_id, who, span_id)
+        span = tracer._make(name, kind, attributes, shared, trace, parent_id, who, span_id)
         for key, value in (extra or {}).items():
             span.set_attribute(key, value)
         link: Any = context.get(LINK_KEY)
@@ -352,18 +355,18 @@ class Tracer(ApiTracer):
     ) -> Span | UnsampledSpan:
         """Start a span and leave the current context as it is (see `opentelemetry.trace.Tracer.start_span`)."""
         dropped = 0
-        plain = True
+        shared = NOTHING
         if not attributes:
             mine: dict[str, Any] = {}
         elif self.pipeline.limits.fits(attributes):
             mine = dict(attributes)
         else:
             mine, dropped = self.pipeline.limits.clean(attributes, self.pipeline.limits.attributes)
-            plain = False
+            shared = MIXED
         extras = None
         if links or dropped or start_time is not None or not record_exception or not set_status_on_exception:
             extras = Extras(links, start_time, dropped, record_exception, set_status_on_exception)
-        return self.start(name if type(name) is str else text_of(name), kind, mine, context, None, plain, extras)
+        return self.start(name if type(name) is str else text_of(name), kind, mine, context, None, shared, extras)
 
     def start_as_current_span(  # type: ignore[override]  # the API's own is typed as a generator-made context manager
         self,

@@ -271,7 +271,7 @@ def test_plain_is_never_claimed_of_a_span_that_is_not(value: Any) -> None:
     span.set_attribute("b", value)
     span.end()
     done = tracing.take()
-    if done._plain:
+    if done._shared.plain:
         assert all(type(item) in (str, int) for item in done._attributes.values())
 
 
