@@ -41,10 +41,15 @@ class WsgiPatch(Patch):
         self.scope = Scope(integration, covers=False)
 
     def wrap(self, original: Any) -> Any:
-        site = self.site
+        site, begin = self.site, self._begin
 
         def wrapper(self_: Any, environ: Any, start_response: Callable[..., Any]) -> Any:
-            call = self._begin(environ) if site.enabled else None
+            call = None
+            try:
+                if site.enabled and (state.exclude is None or not state.exclude[environ.get("PATH_INFO") or "/"]):
+                    call = begin(environ)
+            except Exception as error:
+                site.failed(error)
             if call is None:
                 return original(self_, environ, start_response)
             try:
@@ -66,11 +71,9 @@ class WsgiPatch(Patch):
     def _begin(self, environ: dict[str, Any]) -> "WsgiCall | None":
         call = None
         try:
-            get = environ.get
-            if state.exclude is not None and state.exclude[get("PATH_INFO") or "/"]:
-                return None
             if CALL in environ:
                 return None  # an application inside another one
+            get = environ.get
             try:
                 path, query = _read_path(environ)
                 name, shared = state.callers[_read_caller(environ)]

@@ -1,6 +1,7 @@
 """Starlette on uvicorn."""
 
 import asyncio
+import dataclasses
 
 import pytest
 from starlette.applications import Starlette
@@ -9,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 
 import lighttrace
+from lighttrace import semconv
 from lighttrace.integrations.starlette import INTEGRATION
 from lighttrace.testing.kits import HttpServerKit
 from lighttrace.testing.kits import http_server as kit
@@ -129,6 +131,26 @@ class AsgiKit(HttpServerKit):
         with serve_asgi(with_root(app, "/app")) as site:
             assert site.get("/app/items/7").body == b"item 7"
         self.server_span(name="GET /app/items/{number}")
+
+    def test_server_may_give_lists_where_others_give_tuples(self):
+        app = self.make_plain([Route("/items/{number}", item_async)])
+        drive(app, http_scope("/items/7", server=["kit", 81], client=["10.0.0.9", 5], headers=[[b"user-agent", b"x"]]))
+        said = self.server_span(name="GET /items/{number}").attributes
+        assert (said[semconv.SERVER_ADDRESS], said[semconv.SERVER_PORT]) == ("kit", 81)
+        assert (said[semconv.CLIENT_ADDRESS], said[semconv.USER_AGENT_ORIGINAL]) == ("10.0.0.9", "x")
+
+    def test_handler_without_a_hash_names_the_span(self):
+        @dataclasses.dataclass
+        class Answer:
+            status: int
+
+            async def __call__(self, scope, receive, send):
+                await PlainTextResponse("", self.status)(scope, receive, send)
+
+        app = self.make_plain([Route("/answer", Answer(204))])
+        for _ in range(2):
+            drive(app, http_scope("/answer"))
+        assert [span.name for span in self.spans.take(2)] == ["GET /answer"] * 2
 
     def test_server_sent_events_end_when_the_client_leaves(self):
         started, released = [], []

@@ -2,13 +2,18 @@
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.sampling import Decision, SamplingResult, StaticSampler
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from lighttrace import guard
+from lighttrace.export.encoder import encode_spans
 from lighttrace.tracing.limits import Limits
+from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import Span
 from tests.tracing.conftest import Tracing
 
@@ -447,3 +452,46 @@ def test_any_attributes_are_taken(tracing: Tracing, attributes: object) -> None:
     span.add_event("any", attributes)  # type: ignore[arg-type]  # as above
     span.end()
     assert all(type(key) is str for key in tracing.take().attributes)
+
+
+def test_what_spans_share_is_each_ones_own_as_soon_as_one_sets_it(tracing: Tracing) -> None:
+    shared = Shared({"db.query.text": "select 1", "server.port": 5432})
+    first: Span = tracing.tracer.start("a", SpanKind.CLIENT, {"own": "1"}, None, None, shared)  # type: ignore[assignment]
+    second: Span = tracing.tracer.start("b", SpanKind.CLIENT, {}, None, None, shared)  # type: ignore[assignment]
+    first.set_attribute("server.port", 1.5)
+    for span in (first, second):
+        span.end()
+    ended = list(tracing.spans)
+    said = [dict(span.attributes) for span in ended]
+    assert said == [
+        {"db.query.text": "select 1", "server.port": 1.5, "own": "1"},
+        {"db.query.text": "select 1", "server.port": 5432},
+    ]
+    sent = ExportTraceServiceRequest.FromString(encode_spans(ended)).resource_spans[0].scope_spans[0].spans
+    assert [sorted(pair.key for pair in span.attributes) for span in sent] == [sorted(each) for each in said]
+
+
+def test_what_spans_share_counts_toward_the_limit() -> None:
+    tracing = Tracing(limits=Limits(attributes=3))
+    shared = Shared({"a": "1", "b": "2"})
+    span: Span = tracing.tracer.start("a", SpanKind.CLIENT, {}, None, None, shared)  # type: ignore[assignment]
+    span.set_attribute("c", "3")
+    span.set_attribute("d", "4")
+    span.set_attribute("a", "5")
+    span.end()
+    done = tracing.take()
+    assert (dict(done.attributes), done.dropped_attributes) == ({"a": "5", "b": "2", "c": "3"}, 1)
+
+
+def test_samplers_see_what_spans_share() -> None:
+    seen: list[dict[str, object]] = []
+
+    class Looking(StaticSampler):
+        def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+            seen.append(dict(args[4]))
+            return super().should_sample(*args, **kwargs)
+
+    tracing = Tracing(sampler=Looking(Decision.RECORD_AND_SAMPLE))
+    tracing.tracer.start("a", SpanKind.CLIENT, {"own": "1"}, None, None, Shared({"a": "1"})).end()
+    assert seen == [{"a": "1", "own": "1"}]
+    assert dict(tracing.take().attributes) == {"a": "1", "own": "1"}
