@@ -99,7 +99,9 @@ def judge(results: dict[str, Any]) -> list[Row]:
     start = results.get("startup", {})
     for name, goal in (("import lighttrace", 40), ("lighttrace run", 80)):
         if start.get(name):
-            rows.append(Row(f"`{name}`, over plain Python", f"≤ {goal} ms", f"{start[name][0]:.0f} ms", start[name][0] <= goal))
+            rows.append(
+                Row(f"`{name}`, over plain Python", f"≤ {goal} ms", f"{round(start[name][0])} ms", start[name][0] <= goal)
+            )
     if "throughput" in results:
         share, otel = results["throughput"]["lighttrace"][1], results["throughput"].get("otel", [0, 0, 0])[1]
         rows.append(Row("requests kept by FastAPI under uvicorn at full load", "≥ 93%", f"{share:.1%} (OpenTelemetry {otel:.1%})", share >= 0.93))  # fmt: skip
@@ -239,7 +241,7 @@ def summary(results: dict[str, Any], quick: bool) -> str:
             lines.append(f"| {WHAT[name]} | {middle:.3g} | {ours:.3g} | {theirs:.3g} | {ours / theirs:.2f} |")
     start, ours, theirs = results["startup"], results["memory"]["lighttrace"], results["memory"]["otel"]
     said = [
-        f"`{name}` adds {start[name][0]:.0f} ms to a program's start."
+        f"`{name}` adds {round(start[name][0])} ms to a program's start."
         for name in ("import lighttrace", "lighttrace run")
         if start.get(name)
     ]
