@@ -66,13 +66,13 @@ def unwatch() -> None:
 
 def in_child(pipeline: "Pipeline") -> None:
     """A forked child: what is open here is its parent's to send, also where a `with` around the fork ends it in both."""
-    from lighttrace.tracing.context import current, span_of
+    from lighttrace.tracing.context import read_current, span_of
     from lighttrace.tracing.span import Span
 
     global _forked_at, _leaving
     _forked_at = at = time.time_ns()
     _leaving = False
-    span: Any = span_of(current.get())
+    span: Any = span_of(read_current())
     if type(span) is not Span or span._end:
         return
     put, trace = pipeline.put, span._trace

@@ -115,9 +115,9 @@ class Runtime:
 
     def busy(self) -> bool:
         """Whether a process that ended now would lose a span."""
-        from lighttrace.tracing.context import current, span_of
+        from lighttrace.tracing.context import read_current, span_of
 
-        span = span_of(current.get())
+        span = span_of(read_current())
         return bool(self.stats()["queued"] or (span is not None and span.is_recording()))
 
     def leave(self, timeout: float | None) -> None:

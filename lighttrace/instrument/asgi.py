@@ -13,7 +13,7 @@ from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, now, of_caller, read_method, start
 from lighttrace.instrument.patching import Patch
-from lighttrace.tracing.context import current, detach
+from lighttrace.tracing.context import detach, read_current, reset_current
 from lighttrace.tracing.shared import Shared
 
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
@@ -22,7 +22,6 @@ AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
 _CALLER = "method", "scheme", "http_version", "server"
 _read_caller = itemgetter(*_CALLER)
 _read_usual = itemgetter("path", "client", "query_string", "headers")
-_new_call: "Callable[[type[AsgiCall]], AsgiCall]" = object.__new__
 
 
 class AsgiPatch(Patch):
@@ -48,14 +47,14 @@ class AsgiPatch(Patch):
                 return await original(self_, scope, receive, send)
             try:
                 # The call does not hold what the server gave: that holds the scope, in which the call is.
-                result = await original(self_, scope, receive, partial(call.send, send))
+                result = await original(self_, scope, receive, partial(_hear, call, send))
             except BaseException as error:
                 call.fail(error)
                 detach(call.token)
                 call.end(call.ended)
                 raise
             try:
-                current.reset(call.token)
+                reset_current(call.token)
             except (ValueError, RuntimeError):
                 guard.count("context.detached_elsewhere")
             if not call.span._end:
@@ -67,8 +66,9 @@ class AsgiPatch(Patch):
     def _begin(self, application: Any, scope: dict[str, Any]) -> "AsgiCall | None":
         call = None
         try:
-            if self.prepare is not None:
-                self.prepare(application, scope)
+            prepare = self.prepare
+            if prepare is not None:
+                prepare(application, scope)
             if state.exclude is not None and state.exclude[scope.get("path") or "/"]:
                 return None
             try:
@@ -84,7 +84,7 @@ class AsgiPatch(Patch):
                 attributes[QUERY] = redaction.query(query.decode("latin-1"))
             if client:
                 attributes[CLIENT] = client[0]
-            context = current.get()
+            context = read_current()
             chosen = propagate.chosen()
             if chosen is None:
                 if b"traceparent" in headers or b"baggage" in headers:
@@ -92,8 +92,8 @@ class AsgiPatch(Patch):
                     context = of_caller(*propagate.extract(context, *found))
             else:
                 context = of_caller(*propagate.extract_with(chosen, scope, _ScopeGetter, context))
-            made = _new_call(AsgiCall)
-            made.ended = None
+            made = AsgiCall()
+            made.ended = made.matched = None
             if start(made, self.scope, self.site, name, attributes, context, shared):
                 call = scope[CALL] = made
                 root = scope.get("root_path")
@@ -125,7 +125,8 @@ class RoutePatch(Patch):
                 call = scope.get(CALL)
                 if call is not None and call.matched is not route and site.enabled:
                     call.matched = route
-                    template, handler = self.read_route(route, scope)
+                    read_route = self.read_route
+                    template, handler = read_route(route, scope)
                     call.routed(template, handler)
             except Exception as error:
                 site.failed(error)
@@ -137,9 +138,10 @@ class RoutePatch(Patch):
 class AsgiCall(ServerCall):
     """The request, and its way back: hears the status and the last byte."""
 
-    __slots__ = ("ended",)
+    __slots__ = ("ended", "matched")
 
     ended: int | None  # when the last byte of a failed request went out
+    matched: Any  # the route that was told last: a seam is heard twice where a framework's class of routes calls its base class's
 
     def send(self, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
         """What the application calls in the place of the server's `send`. Adds no coroutine: it hands on the one it was given."""
@@ -158,6 +160,9 @@ class AsgiCall(ServerCall):
         except Exception as error:
             self.site.failed(error)
         return send(message)
+
+
+_hear = AsgiCall.send  # a method of an object would have to be made for each request
 
 
 def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes]) -> tuple[str, Shared]:

@@ -21,7 +21,7 @@ from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.http_client import scope_of
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_KEY, bare, current
+from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_KEY, bare, read_current
 from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import Span, UnsampledSpan
 
@@ -101,7 +101,7 @@ class DbPatch(Patch):
         if not site.enabled:
             return None
         try:
-            context = current.get()
+            context = read_current()
             if context:
                 if type(context) in bare:
                     parent = context

@@ -29,12 +29,21 @@ from lighttrace.instrument.hosts import host_of
 from lighttrace.instrument.patching import Patch
 from lighttrace.instrument.resends import noted
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_HTTP_KEY, SUPPRESS_KEY, bare, current, detach, span_of
+from lighttrace.tracing.context import (
+    SPAN_KEY,
+    SUPPRESS_HTTP_KEY,
+    SUPPRESS_KEY,
+    bare,
+    detach,
+    read_current,
+    reset_current,
+    set_current,
+    span_of,
+)
 from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 
 Request = tuple[str, str, Any]
-_new_call: "Callable[[type[ClientCall]], ClientCall]" = object.__new__
 
 CLIENT = SpanKind.CLIENT
 _put = dict.__setitem__
@@ -99,7 +108,7 @@ class HttpClientPatch(Patch):
             return None
         call = span = None
         try:
-            context = current.get()
+            context = read_current()
             previous = beside = None
             if context:
                 if type(context) in bare:
@@ -130,18 +139,18 @@ class HttpClientPatch(Patch):
                 known = self._read_target(method, url)
             name, shared, internal = known
             span = tracer.start(name, CLIENT, {}, context, None, shared)
-            call = _new_call(ClientCall)
+            call = ClientCall()
             call.span = span
             call.headers = headers
             call.added = ()
             call.resent = 0
             span._call = call
             if beside is None:
-                call.token = current.set(span)
+                call.token = set_current(span)
             else:
                 made = Context(beside)
                 _put(made, SPAN_KEY, span)
-                call.token = current.set(made)
+                call.token = set_current(made)
             if previous is not None and previous.headers is not None:
                 _follow(previous, call)
             elif noted and self.read_attempt is not None:
@@ -174,7 +183,7 @@ class HttpClientPatch(Patch):
     def _finish(self, call: ClientCall, response: Any) -> None:
         span = call.span
         try:
-            current.reset(call.token)
+            reset_current(call.token)
         except (ValueError, RuntimeError):
             guard.count("context.detached_elsewhere")
         try:
@@ -184,7 +193,8 @@ class HttpClientPatch(Patch):
             call.headers = None
             if type(span) is not Span or span._end:
                 return
-            span._own[STATUS] = status = self.read_status(response)
+            read_status = self.read_status
+            span._own[STATUS] = status = read_status(response)
             if status >= 400:
                 span._own[ERROR_TYPE] = str(status)
                 span._status = ERROR
@@ -219,7 +229,7 @@ class ArrivalPatch(Patch):
 
     def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
-            call = getattr(span_of(current.get()), "_call", None)
+            call = getattr(span_of(read_current()), "_call", None)
             if call is not None and call.added and call.headers is not None:
                 added, call.added = call.added, ()
                 call.headers.withdraw(added)
@@ -264,7 +274,7 @@ class ResendPatch(Patch):
         try:
             if self.read_attempts is not None:
                 resends.note(made, *self.read_attempts(*args, **kwargs))
-            span = span_of(current.get())
+            span = span_of(read_current())
             if type(span) is not Span or not span._tracer.covers or span._kind is not CLIENT or span._end:
                 return
             outcome = self.read_outcome(*args, **kwargs)

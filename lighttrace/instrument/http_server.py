@@ -19,7 +19,7 @@ from lighttrace.instrument.call import disguise, listening
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, current, is_alone, with_value
+from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, is_alone, set_current, with_value
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
@@ -40,7 +40,7 @@ class ServerCall:
     `start` fills it in; the protocol's own class adds the way back of the response.
     """
 
-    __slots__ = ("context", "matched", "method", "prefix", "site", "span", "status", "token")
+    __slots__ = ("context", "method", "prefix", "site", "span", "status", "token")
 
     span: Span | UnsampledSpan
     context: Any  # in which the application runs, as it stands in `current`
@@ -48,7 +48,6 @@ class ServerCall:
     site: guard.Site
     status: int  # 0 until the application has said
     prefix: str  # of the application's routes
-    matched: Any  # the route that was told last: a seam is heard twice where a framework's class of routes calls its base class's
     token: Any
 
     def routed(self, route: str | None, handler: Any) -> None:
@@ -152,7 +151,8 @@ class MatchPatch(Patch):
             try:
                 call = read_carrier(self_).get(CALL)
                 if call is not None and site.enabled:
-                    route, handler = self.read_match(self_)
+                    read_match = self.read_match
+                    route, handler = read_match(self_)
                     call.routed(route, handler)
             except Exception as error:
                 site.failed(error)
@@ -252,19 +252,23 @@ def start(
     tracer = scope.tracer if scope.provider is state.provider else scope.find()
     if tracer is None:
         return False
-    call.span = span = tracer.start(name, SERVER, attributes, parent, None, shared)
     call.method = name
     call.site = site
     call.status = 0
     call.prefix = ""
-    call.matched = None
+    if not parent and tracer.pipeline.keeps_roots:
+        root = tracer.start_root(name, SERVER, attributes, shared)
+        call.span = call.context = root
+        call.token = set_current(root)
+        return True
+    call.span = span = tracer.start(name, SERVER, attributes, parent, None, shared)
     if not parent or is_alone(parent):
         call.context = span
-        call.token = current.set(span)
+        call.token = set_current(span)
     else:
         call.context = made = Context(parent)
         _put(made, SPAN_KEY, span)
-        call.token = current.set(made)
+        call.token = set_current(made)
     return True
 
 

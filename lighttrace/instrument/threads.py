@@ -12,14 +12,14 @@ from opentelemetry.context.context import Context
 
 from lighttrace.instrument.call import disguise
 from lighttrace.instrument.patching import Patch
-from lighttrace.tracing.context import current, detach
+from lighttrace.tracing.context import detach, read_current, set_current
 
 _EMPTY = Context()
 
 
 def run_in(context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Call `function` in `context`, and leave the thread as it was."""
-    token = current.set(context)
+    token = set_current(context)
     try:
         return function(*args, **kwargs)
     finally:
@@ -35,11 +35,11 @@ class SubmitPatch(Patch):
         def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
             if not site.enabled:
                 return original(self, fn, *args, **kwargs)
-            context = current.get()
+            context = read_current()
             if not context:
                 # Carried all the same: an earlier task may have left something attached.
                 return original(self, run_in, context, fn, *args, **kwargs)
-            token = current.set(_EMPTY)  # a worker that is started now is not this task's own
+            token = set_current(_EMPTY)  # a worker that is started now is not this task's own
             try:
                 return original(self, run_in, context, fn, *args, **kwargs)
             finally:
@@ -58,9 +58,9 @@ class PoolPatch(Patch):
             if site.enabled and isinstance(self, sys.modules["multiprocessing.pool"].ThreadPool):
                 # Carried also where there is nothing: the worker may have been started inside a span.
                 if args:
-                    args = (functools.partial(run_in, current.get(), args[0]), *args[1:])
+                    args = (functools.partial(run_in, read_current(), args[0]), *args[1:])
                 elif "func" in kwargs:
-                    kwargs = {**kwargs, "func": functools.partial(run_in, current.get(), kwargs["func"])}
+                    kwargs = {**kwargs, "func": functools.partial(run_in, read_current(), kwargs["func"])}
             return original(self, *args, **kwargs)
 
         return disguise(give, original)
@@ -73,7 +73,7 @@ class StartPatch(Patch):
         site = self.site
 
         def start(self: Any) -> Any:
-            context = current.get() if site.enabled else None
+            context = read_current() if site.enabled else None
             # Our own worker serves the whole process; it must not hold the request that woke it. The private name is
             # read because the property raises for a thread that was not initialised, which is for `start` to do.
             if not context or str(vars(self).get("_name", "")).startswith("lighttrace"):

@@ -13,7 +13,7 @@ from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, of_caller, read_method, start
 from lighttrace.instrument.patching import Patch
-from lighttrace.tracing.context import current, detach
+from lighttrace.tracing.context import detach, read_current, reset_current, set_current
 from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import Span
 
@@ -23,9 +23,8 @@ AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
 # In one step each, as nearly every request has them; where some are left out, they are read one by one.
 _CALLER = "REQUEST_METHOD", "wsgi.url_scheme", "SERVER_PROTOCOL", "HTTP_HOST", "HTTP_USER_AGENT"
 _read_caller = itemgetter(*_CALLER)
-_read_path = itemgetter("PATH_INFO", "QUERY_STRING")
-_new_call: "Callable[[type[WsgiCall]], WsgiCall]" = object.__new__
-_new_body: "Callable[[type[Body]], Body]" = object.__new__
+_PLACE = "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR"
+_read_place = itemgetter(*_PLACE)
 _COMPLETE = frozenset({list, tuple})  # kinds of bodies in which nothing more can happen
 
 
@@ -54,14 +53,14 @@ class WsgiPatch(Patch):
                 return original(self_, environ, start_response)
             try:
                 # The call does not hold what the server gave: that holds the environ, in which the call is.
-                body = original(self_, environ, partial(call.start, start_response))
+                body = original(self_, environ, partial(_hear, call, start_response))
             except BaseException as error:
                 call.fail(error)
                 detach(call.token)
                 call.end()
                 raise
             try:
-                current.reset(call.token)
+                reset_current(call.token)
             except (ValueError, RuntimeError):
                 guard.count("context.detached_elsewhere")
             return call.around(body, environ)
@@ -73,29 +72,27 @@ class WsgiPatch(Patch):
         try:
             if CALL in environ:
                 return None  # an application inside another one
-            get = environ.get
             try:
-                path, query = _read_path(environ)
+                path, query, address = _read_place(environ)
                 name, shared = state.callers[_read_caller(environ)]
             except KeyError:  # something is left out, or it is a caller's first request
-                path, query = get("PATH_INFO"), get("QUERY_STRING")
+                path, query, address = map(environ.get, _PLACE)
                 name, shared = _look_up(environ)
-            root = get("SCRIPT_NAME")
+            root = environ.get("SCRIPT_NAME")
             attributes: dict[str, Any] = {PATH: (root + path if root else path) or "/"}
             if query:
                 attributes[QUERY] = redaction.query(query)
-            address = get("REMOTE_ADDR")
             if address:
                 attributes[CLIENT] = address
-            context = current.get()
+            context = read_current()
             chosen = propagate.chosen()
             if chosen is None:
                 if "HTTP_TRACEPARENT" in environ or "HTTP_BAGGAGE" in environ:
-                    found = get("HTTP_TRACEPARENT"), get("HTTP_TRACESTATE"), get("HTTP_BAGGAGE")
+                    found = map(environ.get, ("HTTP_TRACEPARENT", "HTTP_TRACESTATE", "HTTP_BAGGAGE"))
                     context = of_caller(*propagate.extract(context, *found))
             else:
                 context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
-            made = _new_call(WsgiCall)
+            made = WsgiCall()
             made.known_length = False
             if start(made, self.scope, self.site, name, attributes, context, shared):
                 call = environ[CALL] = made
@@ -117,7 +114,7 @@ class WsgiCall(ServerCall):
 
     known_length: bool
 
-    def start(self, start_response: Callable[..., Any], status: str, headers: Any, *exc_info: Any) -> Any:
+    def start(self, start_response: Callable[..., Any], status: str, headers: Any, exc_info: Any = None) -> Any:
         """What the application calls in the place of the server's `start_response`."""
         try:
             self.status = _statuses[status]
@@ -127,7 +124,7 @@ class WsgiCall(ServerCall):
                 capture(self.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Lower(headers))
         except Exception as error:
             self.site.failed(error)
-        return start_response(status, headers, *exc_info)
+        return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
 
     def around(self, body: Any, environ: dict[str, Any]) -> Any:
         """The body as the server gets it: as it is where nothing more can happen in it, else followed to its end."""
@@ -139,10 +136,13 @@ class WsgiCall(ServerCall):
             self.end()
             return body
         # A response whose length was known before has been computed: only its end is of interest.
-        made = _new_body(Body if self.known_length else Stream)
+        made = Body() if self.known_length else Stream()
         made._body = body
         made._call = self
         return made
+
+
+_hear = WsgiCall.start  # a method of an object would have to be made for each request
 
 
 class Body:
@@ -189,7 +189,7 @@ class Stream(Body):
         return self
 
     def __next__(self) -> bytes:
-        token = current.set(self._call.context)
+        token = set_current(self._call.context)
         try:
             return next(self._steps)  # type: ignore[no-any-return]  # the application's
         except StopIteration:
@@ -204,7 +204,7 @@ class Stream(Body):
 
     def close(self) -> None:
         """Close in the request's context: a generator's `finally` is code of the request."""
-        token = current.set(self._call.context)
+        token = set_current(self._call.context)
         try:
             super().close()
         finally:

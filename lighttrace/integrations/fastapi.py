@@ -4,21 +4,20 @@ import sys
 
 from lighttrace.instrument import AsgiPatch, Integration, RoutePatch
 
-_GLOBALS = "_lighttrace_globals"  # on an application whose own telemetry has no provider of its own: where the global ones are
-
 
 def prepare(app, scope):
     if app.root_path:
         scope["root_path"] = app.root_path  # as FastAPI does in its first line
     # From 0.165 on FastAPI makes a span of its own for each request. It leaves alone a request whose scope has this key:
-    # unless the program gave it providers of its own, or has metrics or logs for it to write.
-    places = app.__dict__.get(_GLOBALS)
-    if places is None:
+    # unless the program gave it providers of its own, or has metrics or logs for it to write: by the modules noted here.
+    try:
+        places = app._lighttrace_globals
+    except AttributeError:
         own = getattr(app, "_telemetry", None)
         given = ("tracer_provider", "meter_provider", "logger_provider")
         free = own is not None and not any(own.get(name) for name in given)
         names = ("opentelemetry.metrics._internal", "opentelemetry._logs._internal") if free else ()
-        places = app.__dict__[_GLOBALS] = tuple(sys.modules[name] for name in names)
+        places = app.__dict__["_lighttrace_globals"] = tuple(sys.modules[name] for name in names)
     if places:
         metrics, logs = places
         if metrics._METER_PROVIDER is None and logs._LOGGER_PROVIDER is None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lighttrace.instrument.engine import state
-from lighttrace.tracing.context import SPAN_KEY, TEAM_KEY, current
+from lighttrace.tracing.context import SPAN_KEY, TEAM_KEY, read_current
 from lighttrace.tracing.span import Span, UnsampledSpan
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def fields() -> tuple[str, str, str, str]:
     >>> fields()[:2]
     ('', '')
     """
-    context = current.get()
+    context = read_current()
     kind = type(context)
     alone = kind is Span or kind is UnsampledSpan
     span: Any = context if alone else context.get(SPAN_KEY)

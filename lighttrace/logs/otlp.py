@@ -17,7 +17,7 @@ from opentelemetry.context.context import Context
 from lighttrace import guard, semconv
 from lighttrace.logs.records import USUAL, message_of
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SUPPRESS_KEY, current, detach, now, with_value
+from lighttrace.tracing.context import SUPPRESS_KEY, detach, now, set_current, with_value
 from lighttrace.tracing.values import exportable
 
 _site = guard.site("logs.otlp")
@@ -78,7 +78,7 @@ class LogExport:
             from opentelemetry.sdk.resources import Resource
 
             # Its worker serves the whole process: it must not hold the request whose record was the first.
-            token = current.set(with_value(Context(), SUPPRESS_KEY, True))
+            token = set_current(with_value(Context(), SUPPRESS_KEY, True))
             try:
                 # At exit it is our turn, within our time.
                 provider = LoggerProvider(resource=Resource(dict(self._resource())), shutdown_on_exit=False)

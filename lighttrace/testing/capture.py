@@ -17,7 +17,7 @@ from lighttrace.instrument.registry import registry
 from lighttrace.propagation import composite
 from lighttrace.testing.spans import CapturedSpan
 from lighttrace.tracing import tracer
-from lighttrace.tracing.context import current, span_of
+from lighttrace.tracing.context import read_current, span_of
 from lighttrace.tracing.ids import getrandbits, new_span_id
 from lighttrace.tracing.limits import Limits
 from lighttrace.tracing.owner import owner
@@ -228,9 +228,9 @@ class Capture:
             default_owner=owner(self.team, "service"),
             resolver=resolver,
         )
-        self._swap(vars(self.provider.pipeline), vars(fresh))
+        self._swap_slots(self.provider.pipeline, fresh)
         self._swap(vars(tracer), {"getrandbits": self._ids.getrandbits, "new_span_id": self._ids.new_span_id})
-        self._swap_slots()
+        self._swap_slots(engine.state, engine.State())  # as in a program that has just started
         engine.configure(config, self.provider, resolver)
         before_provider, before_sink = otel_trace._TRACER_PROVIDER, guard.sink
         before_textmap, before = otel_propagate.get_global_textmap(), (propagate.textmap, propagate._own, propagate._otel)
@@ -254,7 +254,7 @@ class Capture:
 
             registry.enable(TRIGGERS)
             self._saved.append(registry.disable)
-        self._outside = span_of(current.get())
+        self._outside = span_of(read_current())
         return self
 
     def _swap(self, where: dict[str, Any], values: dict[str, Any]) -> None:
@@ -262,15 +262,14 @@ class Capture:
         where.update(values)
         self._saved.append(lambda: where.update(before))
 
-    def _swap_slots(self) -> None:
-        state = engine.state
-        before = {name: getattr(state, name) for name in type(state).__slots__}
-        for name in type(state).__slots__:  # as in a program that has just started
-            setattr(state, name, getattr(engine.State(), name))
+    def _swap_slots(self, where: Any, values: Any) -> None:
+        before = {name: getattr(where, name) for name in type(where).__slots__}
+        for name in before:
+            setattr(where, name, getattr(values, name))
 
         def restore() -> None:
             for name, value in before.items():
-                setattr(state, name, value)
+                setattr(where, name, value)
 
         self._saved.append(restore)
 
@@ -283,7 +282,7 @@ class Capture:
                 self._saved.pop()()
 
     def _check(self) -> None:
-        inside = span_of(current.get())
+        inside = span_of(read_current())
         if inside is not self._outside:
             raise AssertionError(f"a context was left behind: the current span is {inside!r}, and it was {self._outside!r}")
         self.check_ended()

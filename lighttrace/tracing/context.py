@@ -50,8 +50,8 @@ class _Runtime(ContextVarsRuntimeContext):
     """OpenTelemetry's runtime context over the same variable, for whoever reads the current context through its API."""
 
     def get_current(self) -> Context:
-        value: Any = self._current_context.get()
-        if type(value) in bare:
+        value: Any = read_current()
+        if type(value) is not Context and type(value) in bare:
             value = Context({SPAN_KEY: value})
             # For the next one who asks: some frameworks do so several times for a request. Whoever set the span goes back
             # to what was there before it, all the same.
@@ -81,11 +81,13 @@ def _find_current() -> Any:
 
 
 current: Any = _find_current()
+# By names of their own: a method of a global is looked up anew and bound with each call.
+read_current, set_current, reset_current = current.get, current.set, current.reset
 
 
 def now() -> Context:
     """The current context."""
-    return context_of(current.get())
+    return context_of(read_current())
 
 
 def with_value(context: Context, key: str, value: object) -> Context:
@@ -98,7 +100,7 @@ def with_value(context: Context, key: str, value: object) -> Context:
 def detach(token: Any) -> None:
     """Go back to the context before `token`. Out of order, or from another task, this is a count and not an error."""
     try:
-        current.reset(token)
+        reset_current(token)
     except (ValueError, RuntimeError):
         guard.count("context.detached_elsewhere")
 
@@ -113,7 +115,7 @@ class TeamScope:
         self._tokens: list[Any] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(current.set(with_value(now(), TEAM_KEY, self._owner)))
+        self._tokens.append(set_current(with_value(now(), TEAM_KEY, self._owner)))
 
     def __exit__(self, *exc: object) -> None:
         detach(self._tokens.pop())
@@ -145,7 +147,7 @@ class Detached:
         made = Context({key: value for key, value in context.items() if key != SPAN_KEY})
         if span is not None:
             _put(made, LINK_KEY, span.get_span_context())
-        self._tokens.append(current.set(made))
+        self._tokens.append(set_current(made))
 
     def __exit__(self, *exc: object) -> None:
         detach(self._tokens.pop())
@@ -170,7 +172,7 @@ class Attached:
         self._context = context
 
     def __enter__(self) -> None:
-        self._token = current.set(self._context)
+        self._token = set_current(self._context)
 
     def __exit__(self, *exc: object) -> None:
         detach(self._token)
@@ -178,7 +180,7 @@ class Attached:
 
 def suppressed() -> Iterator[None]:
     """Not traced in here, by us or by OpenTelemetry's instrumentations; a generator for `contextlib.contextmanager`."""
-    token = current.set(with_value(with_value(now(), SUPPRESS_KEY, True), SUPPRESS_HTTP_KEY, True))
+    token = set_current(with_value(with_value(now(), SUPPRESS_KEY, True), SUPPRESS_HTTP_KEY, True))
     try:
         yield
     finally:

@@ -14,8 +14,9 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard, semconv
+from lighttrace.tracing.local_trace import LocalTrace
 from lighttrace.tracing.sampling import ALL
-from lighttrace.tracing.span import ERROR, LocalTrace
+from lighttrace.tracing.span import ERROR
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span

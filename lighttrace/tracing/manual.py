@@ -13,7 +13,7 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
 from lighttrace import guard
-from lighttrace.tracing.context import SPAN_KEY, current, is_alone
+from lighttrace.tracing.context import SPAN_KEY, is_alone, read_current, set_current
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.scope import SpanScope
 from lighttrace.tracing.shared import MIXED, NOTHING
@@ -24,7 +24,6 @@ from lighttrace.tracing.tracer import Tracer
 F = TypeVar("F", bound=Callable[..., Any])
 
 INTERNAL = SpanKind.INTERNAL
-_new: Callable[[Any], "ManualScope"] = object.__new__
 _put = dict.__setitem__
 
 
@@ -95,7 +94,7 @@ class CodeScope(ManualScope):
         if found is None:
             self._token = None
             return otel_trace.INVALID_SPAN  # type: ignore[return-value]  # takes the same calls
-        context = current.get()
+        context = read_current()
         given, limits = self._attributes, found.pipeline.limits
         attributes, dropped = limits.clean(given, limits.attributes) if given else ({}, 0)
         span = found.start(self._name, self._kind, attributes, context, self._code_owner, MIXED if given else NOTHING)
@@ -103,18 +102,18 @@ class CodeScope(ManualScope):
             span.rare().dropped_attributes += dropped
         self._span = span
         if not context or type(context) is Span or is_alone(context):
-            self._token = current.set(span)
+            self._token = set_current(span)
         else:
             made = Context(context)
             _put(made, SPAN_KEY, span)
-            self._token = current.set(made)
+            self._token = set_current(made)
         return span  # type: ignore[return-value]  # one that is not sampled takes the same calls
 
 
 def _make(
     name: str, kind: SpanKind, attributes: Mapping[str, Any] | None, explicit: Owner | None, cls: type[ManualScope] = ManualScope
 ) -> ManualScope:
-    scope = _new(cls)
+    scope = cls()
     scope._name = name
     scope._kind = kind
     scope._attributes = attributes

@@ -26,8 +26,27 @@ def forget(span: "Span") -> None:
 class Pipeline:
     """Shared by every tracer of a provider, and changed only when the program sets itself up."""
 
-    direct: bool
-    keeps_roots: bool
+    # Slots, because spans read them: the interpreter finds a slot by its place, and what is in a dict by its name.
+    __slots__ = (
+        "_sdk_resource",
+        "_site",
+        "default_owner",
+        "direct",
+        "foreign_sampler",
+        "id_generator",
+        "keeps_roots",
+        "limits",
+        "native",
+        "processors",
+        "put",
+        "resolver",
+        "resource",
+        "rules",
+        "tell_exception",
+    )
+
+    direct: bool  # nobody needs to be asked when a span starts below another
+    keeps_roots: bool  # nor when a trace begins
 
     def __init__(
         self,
@@ -39,15 +58,16 @@ class Pipeline:
         resolver: Any = None,
         id_generator: Any = None,
     ) -> None:
+        self.native: NativeSampler | None = None
+        self.rules = None
+        self.id_generator = id_generator
+        self.processors: tuple[Any, ...] = ()
         self.resource: dict[str, Any] = dict(resource or {})
         self.limits = limits or Limits()
         self.put = put
         self.default_owner = default_owner
         self.resolver = resolver  # lighttrace.ownership.Resolver, or None
         self.rules = resolver if resolver is not None and resolver.has_rules else None
-        self.id_generator = id_generator
-        self.processors: tuple[Any, ...] = ()
-        self.native: NativeSampler | None = None
         self.foreign_sampler: Any = None
         self.set_sampler(sampler if sampler is not None else named("parentbased_always_on"))
         # Is told of each exception that LightTrace records, and says whether it need not stand on the span.
@@ -57,17 +77,10 @@ class Pipeline:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        if name in _DECIDING:
-            here = self.__dict__
-            native = here.get("native")
-            # Nobody needs to be asked when a span starts below another, and (`keeps_roots`) when a trace begins.
-            here["direct"] = (
-                native is not None
-                and here.get("id_generator") is None
-                and not here.get("processors")
-                and here.get("rules") is None
-            )
-            here["keeps_roots"] = native is not None and here["direct"] and native.bound >= ALL
+        if name in _DECIDING and hasattr(self, "processors"):  # else it is being made, and they are to come
+            native = self.native
+            self.direct = native is not None and self.id_generator is None and not self.processors and self.rules is None
+            self.keeps_roots = native is not None and self.direct and native.bound >= ALL
 
     def set_sampler(self, sampler: Any) -> None:
         """Use that sampler from now on."""
@@ -128,9 +141,7 @@ class Pipeline:
 
     def record_only(self) -> "Pipeline":
         """The same for spans that are recorded for processors and not sampled: nothing is exported."""
-        twin = object.__new__(_RecordOnly)
-        twin.__dict__ = self.__dict__  # one state: a resource, a limit or a processor set later holds for both
-        return twin
+        return _RecordOnly(self)
 
     def set_resource(self, resource: "Mapping[str, Any]") -> None:
         """Replace the resource attributes of every span to come."""
@@ -148,12 +159,18 @@ class Pipeline:
 
 
 class _RecordOnly(Pipeline):
-    """A pipeline's twin whose spans end in nothing. It shares the other's attributes, but for `put`."""
+    """A pipeline's twin whose spans end in nothing. A resource, a limit or a processor that one is given holds for both."""
 
-    @property
-    def put(self) -> "Callable[[Span], Any]":  # a property goes before the attribute that it hides
-        return forget
+    __slots__ = ("_whole",)
 
-    @put.setter
-    def put(self, put: "Callable[[Span], Any]") -> None:
-        raise TypeError("spans that are not sampled are never exported")
+    def __init__(self, whole: Pipeline) -> None:
+        object.__setattr__(self, "_whole", whole)
+        object.__setattr__(self, "put", forget)
+
+    def __getattr__(self, name: str) -> Any:  # its own slots are empty
+        return getattr(self._whole, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "put":
+            raise TypeError("spans that are not sampled are never exported")
+        setattr(self._whole, name, value)

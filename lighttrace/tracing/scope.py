@@ -7,21 +7,20 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, context_of, current, is_alone, span_of
+from lighttrace.tracing.context import SPAN_KEY, context_of, is_alone, read_current, reset_current, set_current, span_of
 from lighttrace.tracing.ids import getrandbits, new_trace_id
 from lighttrace.tracing.sampling import LOW_BITS
+from lighttrace.tracing.shared import NOTHING
 from lighttrace.tracing.span import Span, UnsampledSpan
 from lighttrace.tracing.values import PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from opentelemetry.trace import Link
 
     from lighttrace.tracing.tracer import Tracer
 
-_new_scope: "Callable[[Any], SpanScope]" = object.__new__
-_new_unsampled: "Callable[[type[UnsampledSpan]], Any]" = object.__new__
 _plain = PLAIN.issuperset
 _put = dict.__setitem__
 
@@ -66,7 +65,7 @@ class SpanScope:
 
     def __enter__(self) -> Any:
         tracer = self._tracer
-        context = current.get()
+        context = read_current()
         options = self._options
         if options is not None:
             span: Any = tracer.start_span(
@@ -81,30 +80,38 @@ class SpanScope:
                 # A root that is not sampled costs as little as it can.
                 trace_id = getrandbits(128) or new_trace_id()
                 if trace_id & LOW_BITS >= pipeline.native.bound:
-                    span = _new_unsampled(UnsampledSpan)
+                    span = UnsampledSpan()
                     span._root = trace_id
                     span._owner = pipeline.default_owner
                 else:
-                    span = tracer.start_root(self._name, self._kind, trace_id)
+                    span = tracer.start_root(self._name, self._kind, {}, NOTHING, trace_id)
                     if given:
                         span.set_attributes(given)
                 self._span = span
-                self._token = current.set(span)
+                self._token = set_current(span)
                 return span
             if not given:
-                span = tracer.start(self._name, self._kind, {}, context)
+                mine = {}
             elif type(given) is dict and len(given) <= pipeline.limits.most_plain and _plain(map(type, given.values())):
-                span = tracer.start(self._name, self._kind, given.copy(), context)
+                mine = given.copy()
             else:
+                mine = None
+            if mine is None:
                 span = tracer.start_span(self._name, context, self._kind, given)
+            elif context or not pipeline.keeps_roots:
+                span = tracer.start(self._name, self._kind, mine, context)
+            else:
+                self._span = span = tracer.start_root(self._name, self._kind, mine)
+                self._token = set_current(span)
+                return span
         self._span = span
         if not context or type(context) is Span or is_alone(context):
-            self._token = current.set(span)
+            self._token = set_current(span)
             return span
         # With an explicit context only the parent comes from there: what is current stays, but for the span.
         made = Context(context)
         _put(made, SPAN_KEY, span)
-        self._token = current.set(made)
+        self._token = set_current(made)
         return span
 
     def _enter_perhaps(self, context: Any) -> Any:
@@ -119,11 +126,11 @@ class SpanScope:
             return span
         self._span = span = tracer.start_span(self._name, context_of(context), self._kind, self._attributes)
         if is_alone(context):
-            self._token = current.set(span)
+            self._token = set_current(span)
         else:
             made = Context(context)
             _put(made, SPAN_KEY, span)
-            self._token = current.set(made)
+            self._token = set_current(made)
         return span
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -131,7 +138,7 @@ class SpanScope:
         token = self._token
         if token is not None:
             try:
-                current.reset(token)
+                reset_current(token)
             except (ValueError, RuntimeError):
                 guard.count("context.detached_elsewhere")
         options = self._options
@@ -151,7 +158,7 @@ class SpanScope:
 
     def again(self) -> "SpanScope":
         """Another of the same, not entered."""
-        scope = _new_scope(type(self))
+        scope = type(self)()
         scope._tracer, scope._name, scope._kind = self._tracer, self._name, self._kind
         scope._attributes, scope._options = self._attributes, self._options
         return scope

@@ -16,6 +16,7 @@ from lighttrace import guard
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import bare
 from lighttrace.tracing.ids import getrandbits, new_span_id
+from lighttrace.tracing.local_trace import RANDOM, LocalTrace, local_trace
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.readable import ReadableMixin
 from lighttrace.tracing.shared import MIXED, NOTHING, Shared
@@ -27,68 +28,7 @@ if TYPE_CHECKING:
     from lighttrace.tracing.tracer import Tracer
 
 UNSET, OK, ERROR = 0, 1, 2
-SAMPLED, RANDOM = 1, 2
 EMPTY_STATE = TraceState()
-
-
-class LocalTrace:
-    """What all spans of one trace in this process share: made once per local root, referenced by each span."""
-
-    __slots__ = ("far", "fate", "flags", "header", "id_bytes", "trace_id")
-
-    fate: Any  # whether it is kept (`keeping.Fate`), or the trace that this was made from; not there until somebody asks
-
-    def __init__(self, trace_id: int, flags: int, state: TraceState | None = None, remote: SpanContext | None = None) -> None:
-        self.trace_id = trace_id
-        self.flags = flags
-        self.id_bytes = trace_id.to_bytes(16, "big")
-        self.header: str | None = None  # "00-<trace id>-", made when the first header is written
-        self.far: Far | None = Far(state, remote) if state or remote is not None else None
-
-    def handing_down(self, inherited: Owner) -> "LocalTrace":
-        """The same trace for spans that carry these attributes, while those outside go on without them."""
-        made = LocalTrace(self.trace_id, self.flags, self.state, self.remote)
-        made.header, made.inherited, made.fate = self.header, inherited, self
-        return made
-
-    def parent_prefix(self) -> str:
-        """The traceparent header up to the span's id."""
-        header = self.header = f"00-{self.id_bytes.hex()}-"
-        return header
-
-    @property
-    def state(self) -> TraceState | None:
-        """The tracestate that came with the trace."""
-        return self.far.state if self.far is not None else None
-
-    @property
-    def remote(self) -> SpanContext | None:
-        """The parent in another process, if there is one."""
-        return self.far.remote if self.far is not None else None
-
-    @property
-    def inherited(self) -> Owner | None:
-        """Attributes from baggage that every span below carries."""
-        return self.far.inherited if self.far is not None else None
-
-    @inherited.setter
-    def inherited(self, inherited: Owner | None) -> None:
-        if self.far is None:
-            if inherited is None:
-                return
-            self.far = Far(None, None)
-        self.far.inherited = inherited
-
-
-class Far:
-    """What a trace has that came from another process, or is to be told to one: most have nothing."""
-
-    __slots__ = ("inherited", "remote", "state")
-
-    def __init__(self, state: TraceState | None, remote: SpanContext | None) -> None:
-        self.state = state
-        self.remote = remote
-        self.inherited: Owner | None = None
 
 
 class Rare:
@@ -266,7 +206,8 @@ class Span(ReadableMixin):
         # A wall clock that was set back must not make a span of negative length.
         start = self._start
         self._end = now if now > start else (start or 1)
-        pipeline.put(self)
+        put = pipeline.put
+        put(self)
 
     def __enter__(self) -> "Span":
         return self
@@ -340,18 +281,15 @@ class UnsampledSpan:
     _end = 1  # for code that asks a span whether it still records
     _kind = SpanKind.INTERNAL
     _trace: LocalTrace
+    _owner: Owner
     _root: int  # the id of a trace that begins here
     _span_id: int
     _call: Any
 
-    def __init__(self, trace: LocalTrace, owner: Owner) -> None:
-        self._trace = trace
-        self._owner = owner
-
     def __getattr__(self, name: str) -> Any:
         # Asked for what is not there: an id, and a trace that began here, are made when somebody wants to know them.
         if name == "_trace":
-            self._trace = trace = LocalTrace(self._root, RANDOM)
+            self._trace = trace = local_trace(self._root, RANDOM)
             return trace
         if name == "_span_id":
             self._span_id = made = new_span_id()
@@ -388,10 +326,18 @@ class UnsampledSpan:
         return None
 
 
+def unsampled_span(trace: LocalTrace, owner: Owner) -> UnsampledSpan:
+    """One in a trace that there is already."""
+    made = UnsampledSpan()
+    made._trace = trace
+    made._owner = owner
+    return made
+
+
 bare.update((Span, UnsampledSpan))
 
 # Registered, not derived: the API's base class has no slots, and each span would drag a dictionary along.
 ApiSpan.register(Span)
 ApiSpan.register(UnsampledSpan)
 
-__all__ = ["ERROR", "OK", "UNSET", "LocalTrace", "Rare", "Span", "UnsampledSpan", "getrandbits", "is_plain"]
+__all__ = ["ERROR", "OK", "UNSET", "Rare", "Span", "UnsampledSpan", "getrandbits", "is_plain", "unsampled_span"]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lighttrace import guard
-from lighttrace.tracing.context import current, detach
+from lighttrace.tracing.context import detach, read_current, set_current
 
 
 def in_scope(function: Any, make_scope: Callable[[], Any]) -> Any:
@@ -43,22 +43,22 @@ class _Steps:
     """A scope that is entered once and attached around each step of a generator."""
 
     def __init__(self, scope: Any) -> None:
-        outside = current.get()
+        outside = read_current()
         self.scope = scope
         self.value = scope.__enter__()
-        self.inside = current.get()
-        current.set(outside)
+        self.inside = read_current()
+        set_current(outside)
 
     def attach(self) -> Any:
-        return current.set(self.inside)
+        return set_current(self.inside)
 
     def detach(self, token: Any) -> None:
         # What the generator's body attached stays with it; the caller gets back what was there.
-        self.inside = current.get()
+        self.inside = read_current()
         detach(token)
 
     def finish(self, error: BaseException | None) -> None:
-        token = current.set(self.inside)
+        token = set_current(self.inside)
         try:
             self.scope.__exit__(type(error) if error is not None else None, error, None)
         except Exception as ours:  # the token belongs to the step that started the generator

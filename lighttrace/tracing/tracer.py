@@ -11,28 +11,26 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanContext, SpanKind
 from opentelemetry.trace import Tracer as ApiTracer
 
-from lighttrace import guard, semconv
-from lighttrace.tracing.context import HANDED_KEY, LINK_KEY, SPAN_KEY, TEAM_KEY, context_of, current
+from lighttrace import guard
+from lighttrace.tracing.context import HANDED_KEY, LINK_KEY, SPAN_KEY, TEAM_KEY, context_of, read_current
+from lighttrace.tracing.extras import Extras, ruled
 from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
-from lighttrace.tracing.owner import Owner, owner
+from lighttrace.tracing.local_trace import RANDOM, SAMPLED, LocalTrace, local_trace
+from lighttrace.tracing.owner import Owner
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.sampling import LOW_BITS
 from lighttrace.tracing.scope import Options, SpanScope
 from lighttrace.tracing.shared import MIXED, NOTHING, Shared
-from lighttrace.tracing.span import RANDOM, SAMPLED, UNSET, LocalTrace, Span, UnsampledSpan
+from lighttrace.tracing.span import UNSET, Span, UnsampledSpan, unsampled_span
 from lighttrace.tracing.values import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from opentelemetry.trace import Link
 
 INTERNAL = SpanKind.INTERNAL
 SERVER, CLIENT, PRODUCER = SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER
-_new_span: "Callable[[type[Span]], Span]" = object.__new__
-_new_unsampled: "Callable[[type[UnsampledSpan]], UnsampledSpan]" = object.__new__
-_new_trace: "Callable[[type[LocalTrace]], LocalTrace]" = object.__new__
-_new_scope: "Callable[[Any], SpanScope]" = object.__new__
 _put = dict.__setitem__
 RANDOM_SAMPLED = RANDOM | SAMPLED
 
@@ -85,15 +83,16 @@ class Tracer(ApiTracer):
     ) -> Span | UnsampledSpan:
         """Start a span that takes `attributes` over: a dict that nobody else holds, its values already exportable.
 
-        `context` is a context, or a span of ours that stands for one, as in `current`. `shared` is what the span has beside them, or says that not each of the values is exactly a str or an int. `code_owner` is who owns the code that the span is
-        about, where that is known. `extras` is what few spans are started with.
+        `context` is a context, or a span of ours that stands for one, as in `current`. `shared` is what the span has beside
+        them, or says that not each of the values is exactly a str or an int. `code_owner` is who owns the code that the span
+        is about, where that is known. `extras` is what few spans are started with.
 
         What nearly every span is comes first: a child of a span of ours, or a root that is surely recorded, with nobody
         else to be asked. All others are started by `_start_with_care`, which decides the same and more.
         """
         pipeline = self.pipeline
         if context is None:
-            context = current.get()
+            context = read_current()
         if context:
             alone = type(context) is Span
             parent: Any = context if alone else context.get(SPAN_KEY) if type(context) is Context else context
@@ -110,20 +109,17 @@ class Tracer(ApiTracer):
         elif pipeline.direct and extras is None:
             trace_id = getrandbits(128) or new_trace_id()
             if not pipeline.keeps_roots and trace_id & LOW_BITS >= pipeline.native.bound:  # type: ignore[union-attr]  # `direct`
-                unsampled = _new_unsampled(UnsampledSpan)
+                unsampled = UnsampledSpan()
                 unsampled._root = trace_id
                 unsampled._owner = pipeline.default_owner
                 return unsampled
-            trace = _new_trace(LocalTrace)
-            trace.trace_id = trace_id
-            trace.id_bytes = trace_id.to_bytes(16, "big")
-            trace.flags = RANDOM_SAMPLED
-            trace.header = trace.far = None
-            parent_id = 0
-            who = pipeline.default_owner if code_owner is None else code_owner
+            span = self.start_root(name, kind, attributes, shared, trace_id)
+            if code_owner is not None:
+                span._owner = code_owner
+            return span
         else:
             return self._start_with_care(name, kind, attributes, context, code_owner, shared, extras)
-        span = _new_span(Span)
+        span = Span()
         span._tracer = self
         span._name = name
         span._kind = kind
@@ -138,10 +134,30 @@ class Tracer(ApiTracer):
         span._start = time_ns()
         return span
 
-    def start_root(self, name: str, kind: SpanKind, trace_id: int) -> Span:
-        """Start the first span of a trace that the sampler wants, where nobody else is to be asked."""
-        trace = LocalTrace(trace_id, RANDOM_SAMPLED)
-        return self._make(name, kind, {}, NOTHING, trace, 0, self.pipeline.default_owner, new_span_id())
+    def start_root(
+        self, name: str, kind: SpanKind, attributes: dict[str, Any], shared: Shared = NOTHING, trace_id: int = 0
+    ) -> Span:
+        """Start the first span of a trace that is surely recorded (`Pipeline.keeps_roots`), where nobody is to be asked."""
+        if not trace_id:
+            trace_id = getrandbits(128) or new_trace_id()
+        trace = LocalTrace()
+        trace.trace_id = trace_id
+        trace.id_bytes = trace_id.to_bytes(16, "big")
+        trace.flags = RANDOM_SAMPLED
+        trace.header = trace.far = None
+        span = Span()
+        span._tracer = self
+        span._name = name
+        span._kind = kind
+        span._trace = trace
+        span._owner = self.pipeline.default_owner
+        span._own = attributes
+        span._open = span._shared = shared
+        span._parent_id = span._status = span._end = 0
+        span._rare = None
+        span._span_id = getrandbits(64) or new_span_id()
+        span._start = time_ns()
+        return span
 
     def _start_with_care(
         self,
@@ -182,7 +198,7 @@ class Tracer(ApiTracer):
         if code_owner is not None:
             who = code_owner
         if pipeline.rules is not None:
-            who = _ruled(pipeline.rules, name, kind, attributes) or who
+            who = ruled(pipeline.rules, name, kind, attributes) or who
         scoped: Any = context.get(TEAM_KEY, who)
         who = scoped
         handed: Any = context.get(HANDED_KEY)
@@ -194,7 +210,7 @@ class Tracer(ApiTracer):
         if pipeline.native is None:
             return self._ask(name, kind, attributes, shared, context, trace, parent_id, who, extras)
         if not trace.flags & SAMPLED:
-            return UnsampledSpan(trace, who)
+            return unsampled_span(trace, who)
         span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()
         span = self._make(name, kind, attributes, shared, trace, parent_id, who, span_id)
         link: Any = context.get(LINK_KEY) if parent is None else None
@@ -217,7 +233,7 @@ class Tracer(ApiTracer):
         who: Owner,
         span_id: int,
     ) -> Span:
-        span = _new_span(Span)
+        span = Span()
         span._tracer = self
         span._name = name
         span._kind = kind
@@ -262,7 +278,7 @@ class Tracer(ApiTracer):
             flags = RANDOM if asks is not None and asks() else 0
         if pipeline.native is not None and pipeline.native.samples(trace_id, None):
             flags |= SAMPLED
-        return LocalTrace(trace_id, flags)
+        return local_trace(trace_id, flags)
 
     def _adopt(self, parent: Any, context: Context) -> tuple[LocalTrace, int]:
         """The trace of a parent that is not a span of ours: another process's, or another tracer's."""
@@ -273,7 +289,7 @@ class Tracer(ApiTracer):
         native = self.pipeline.native
         if native is not None and native.samples(remote.trace_id, remote.trace_flags):
             flags |= SAMPLED
-        return LocalTrace(remote.trace_id, flags, remote.trace_state, remote), remote.span_id
+        return local_trace(remote.trace_id, flags, remote.trace_state, remote), remote.span_id
 
     def _ask(
         self,
@@ -301,11 +317,11 @@ class Tracer(ApiTracer):
         flags = (trace.flags & ~SAMPLED) | (SAMPLED if sampled else 0)
         if flags != trace.flags or state != trace.state:
             inherited, remote = trace.inherited, trace.remote
-            made = LocalTrace(trace.trace_id, flags, state, remote)
+            made = local_trace(trace.trace_id, flags, state, remote)
             made.inherited, made.fate = inherited, trace
             trace = made
         if not recording:
-            unsampled = UnsampledSpan(trace, who)
+            unsampled = unsampled_span(trace, who)
             if pipeline.id_generator is not None:
                 unsampled._span_id = pipeline.id_generator.generate_span_id()
             return unsampled
@@ -381,7 +397,7 @@ class Tracer(ApiTracer):
         end_on_exit: bool = True,
     ) -> "SpanScope":
         """A context manager and decorator around `start_span`, with the span as the current one inside."""
-        scope = _new_scope(SpanScope)
+        scope = SpanScope()
         scope._tracer = self
         scope._name = name
         scope._kind = kind
@@ -402,50 +418,3 @@ class Tracer(ApiTracer):
                 self.scope_name, self.scope_version, self.schema_url, self.scope_attributes or {}
             )
         return made
-
-
-class Extras:
-    """What few spans are started with; on the span before a processor is told of it."""
-
-    __slots__ = ("dropped", "links", "record_exception", "set_status", "start_time")
-
-    def __init__(
-        self,
-        links: "Sequence[Link] | None",
-        start_time: int | None,
-        dropped: int,
-        record_exception: bool = True,
-        set_status: bool = True,
-    ) -> None:
-        self.links = links or ()
-        self.start_time = start_time
-        self.dropped = dropped
-        self.record_exception = record_exception
-        self.set_status = set_status
-
-    def apply(self, span: Span) -> None:
-        """Put them on the span."""
-        if self.start_time is not None:
-            span._start = self.start_time
-        if self.dropped:
-            span.rare().dropped_attributes += self.dropped
-        if not (self.record_exception and self.set_status):
-            span.rare().on_error = self.record_exception, self.set_status
-        for link in self.links:
-            span.add_link(link.context, link.attributes)
-
-
-def _ruled(rules: Any, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Owner | None:
-    """Whom an explicit rule gives a span to. A rule that cannot be applied gives it to nobody, and breaks nothing.
-
-    The module of a span is known where there is a function to it: see `lighttrace.trace` and the handlers of requests.
-    """
-    try:
-        peer = attributes.get(semconv.SERVER_ADDRESS) if kind is CLIENT or kind is PRODUCER else None
-        found = rules.team_for_span(name, attributes.get(semconv.HTTP_ROUTE), None, peer)
-        if found is None and peer is not None and semconv.SERVICE_PEER_NAME in attributes:
-            found = rules.team_for_span(name, None, None, attributes[semconv.SERVICE_PEER_NAME])
-        return owner(*found) if found is not None else None
-    except Exception as error:
-        guard.site("ownership.rules").failed(error)
-        return None

@@ -12,7 +12,7 @@ from opentelemetry.context.context import Context
 from lighttrace import guard, semconv
 from lighttrace.propagation import baggage
 from lighttrace.tracing import manual
-from lighttrace.tracing.context import HANDED_KEY, current, detach, now
+from lighttrace.tracing.context import HANDED_KEY, detach, now, set_current
 from lighttrace.tracing.owner import NOBODY, Owner
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,7 +87,7 @@ class TransactionScope:
         # Off, nothing of ours would keep the members from leaving through a propagator of the program's.
         if _site.enabled and manual.tracer() is not None:
             try:
-                token = current.set(self._inside(now()))
+                token = set_current(self._inside(now()))
             except Exception as error:  # a customer whose __str__ raises
                 _site.failed(error)
         self._tokens.append(token)
