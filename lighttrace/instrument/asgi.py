@@ -11,7 +11,7 @@ from lighttrace.instrument.call import disguise, stand_in
 from lighttrace.instrument.engine import Scope, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
-from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, now, of_caller, read_method, start
+from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, is_short, now, of_caller, read_method, start
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import detach, read_current, reset_current
 from lighttrace.tracing.shared import Shared
@@ -174,7 +174,9 @@ def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes]) -> tuple[str, S
     key = (method, scheme, version, server), host, agent
     known = callers.get(key)
     if known is None:
-        known = callers[key] = _read_first(method, scheme, version, server, host, agent)
+        known = _read_first(method, scheme, version, server, host, agent)
+        if is_short(method, host, agent):
+            callers[key] = known
     return known
 
 

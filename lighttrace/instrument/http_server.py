@@ -239,6 +239,14 @@ def read_method(method: str) -> tuple[str, dict[str, Any]]:
     return "HTTP", {METHOD: "_OTHER", semconv.HTTP_REQUEST_METHOD_ORIGINAL: method[:64]}
 
 
+def is_short(*said: str | bytes | None) -> bool:
+    """Whether what a request says of its caller may be kept for the next one: anybody can send a long header, each time another."""
+    return sum([len(text) for text in said if text]) <= _KEPT
+
+
+_KEPT = 1024
+
+
 def of_caller(context: Context, members: Mapping[str, Any] | None) -> Context:
     """`context` with what the baggage says of the caller, for every span of this request: exactly our keys, nothing else."""
     handed = handed_down(members) if members else None

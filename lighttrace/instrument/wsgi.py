@@ -11,7 +11,7 @@ from lighttrace.instrument.call import disguise
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
-from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, of_caller, read_method, start
+from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, is_short, of_caller, read_method, start
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import detach, read_current, reset_current, set_current
 from lighttrace.tracing.shared import Shared
@@ -230,7 +230,9 @@ def _look_up(environ: dict[str, Any]) -> tuple[str, Shared]:
     key = tuple(map(environ.get, _CALLER))
     known = callers.get(key)
     if known is None:
-        known = callers[key] = _read_first(environ, *key)
+        known = _read_first(environ, *key)
+        if is_short(*key):
+            callers[key] = known
     return known
 
 

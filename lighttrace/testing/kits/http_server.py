@@ -29,6 +29,7 @@ import pytest
 
 import lighttrace
 from lighttrace import semconv
+from lighttrace.instrument import engine
 from lighttrace.integrations.concurrent_futures import INTEGRATION as POOLS
 from lighttrace.testing.capture import wait_until
 from lighttrace.testing.kits.integration import IntegrationKit
@@ -359,6 +360,14 @@ class HttpServerKit(IntegrationKit):
             semconv.NETWORK_PROTOCOL_VERSION: "1.1",
             semconv.HTTP_RESPONSE_STATUS_CODE: 200,
         }
+
+    def test_what_a_caller_says_at_length_is_not_kept(self) -> None:
+        for agent in ("kit/1", "x" * 4000):
+            self.site.get("/items/7", {"User-Agent": agent})
+            assert self.server_span().attributes[semconv.USER_AGENT_ORIGINAL] == agent
+        kept = repr(list(engine.state.callers))
+        assert "kit/1" in kept
+        assert "xxxx" not in kept, "anybody can send a long header, each time another, and fill the memory"
 
     def test_sampler_sees_what_it_needs(self) -> None:
         seen: list[dict[str, Any]] = []
