@@ -22,14 +22,20 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # Tracers that record a client or database call only inside a request of their own are measured on requests alone; what is
 # not recorded is compared with OpenTelemetry's.
 SUITABLE = {
-    "none": ("flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg", "flask_excluded", "fastapi_excluded"),
+    "none": (
+        "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg", "flask_called", "fastapi_called", "flask_excluded",
+        "fastapi_excluded",
+    ),
     "logfire": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
     "ddtrace": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
     "elastic": ("flask", "fastapi"),
     "sentry": ("manual", "flask", "fastapi"),
-}
+}  # fmt: skip
 TRACERS = ("none", "lighttrace", "otel", "logfire", "ddtrace", "elastic", "sentry")
-WORKLOADS = ("manual", "unsampled", "flask", "flask_excluded", "fastapi", "fastapi_excluded", "requests", "httpx", "sqlite3", "psycopg")  # fmt: skip
+WORKLOADS = (
+    "manual", "unsampled", "flask", "flask_called", "flask_excluded", "fastapi", "fastapi_called", "fastapi_excluded", "requests",
+    "httpx", "sqlite3", "psycopg",
+)  # fmt: skip
 COUNTS = {"manual": 5000, "unsampled": 5000, "sqlite3": 5000, "httpx": 300}  # operations at a time; of the others 1,000
 PEER_ROUNDS = 2  # what only has to be seen beside the others needs no more
 

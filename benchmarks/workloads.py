@@ -20,7 +20,15 @@ def _environ(path: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _flask(prepare: Prepare, path: str) -> Workload:
+def _headers(number: int) -> dict[str, str]:
+    """What one of our services sends another: each request belongs to another trace, and all of them have one caller."""
+    return {
+        "traceparent": f"00-{number + 1:032x}-00f067aa0ba902b7-03",
+        "baggage": "lighttrace.caller.service=checkout,lighttrace.caller.team=payments",
+    }
+
+
+def _flask(prepare: Prepare, path: str, called: bool = False) -> Workload:
     from flask import Flask
 
     app = Flask("bench")
@@ -36,8 +44,11 @@ def _flask(prepare: Prepare, path: str) -> Workload:
     prepare(app)
 
     def call(count: int) -> None:
-        for _ in range(count):
-            body = app(_environ(path), lambda status, headers, exc_info=None: None)
+        for i in range(count):
+            environ = _environ(path)
+            if called:
+                environ.update({f"HTTP_{name.upper()}": value for name, value in _headers(i).items()})
+            body = app(environ, lambda status, headers, exc_info=None: None)
             b"".join(body)
             getattr(body, "close", lambda: None)()
 
@@ -49,12 +60,17 @@ def flask(prepare: Prepare) -> Workload:
     return _flask(prepare, "/users/7")
 
 
+def flask_called(prepare: Prepare) -> Workload:
+    """The same request, with the headers of another traced service."""
+    return _flask(prepare, "/users/7", called=True)
+
+
 def flask_excluded(prepare: Prepare) -> Workload:
     """One request through Flask to a route that the configuration excludes."""
     return _flask(prepare, "/healthz")
 
 
-def _fastapi(prepare: Prepare, path: str) -> Workload:
+def _fastapi(prepare: Prepare, path: str, called: bool = False) -> Workload:
     from fastapi import FastAPI
 
     app = FastAPI()
@@ -76,12 +92,14 @@ def _fastapi(prepare: Prepare, path: str) -> Workload:
         pass
 
     async def many(count: int) -> None:
-        for _ in range(count):
+        for i in range(count):
+            headers = [(b"host", b"localhost:8000"), (b"user-agent", b"curl/8")]
+            if called:
+                headers.extend((name.encode(), value.encode()) for name, value in _headers(i).items())
             scope = {
                 "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
                 "path": path, "raw_path": path.encode(), "query_string": b"a=1", "root_path": "",
-                "headers": [(b"host", b"localhost:8000"), (b"user-agent", b"curl/8")],
-                "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000),
+                "headers": headers, "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000),
             }  # fmt: skip
             await app(scope, receive, send)
 
@@ -91,6 +109,11 @@ def _fastapi(prepare: Prepare, path: str) -> Workload:
 def fastapi(prepare: Prepare) -> Workload:
     """One request through FastAPI, without a server."""
     return _fastapi(prepare, "/users/7")
+
+
+def fastapi_called(prepare: Prepare) -> Workload:
+    """The same request, with the headers of another traced service."""
+    return _fastapi(prepare, "/users/7", called=True)
 
 
 def fastapi_excluded(prepare: Prepare) -> Workload:
@@ -237,6 +260,7 @@ def unsampled(prepare: Prepare) -> Workload:
 WORKLOADS: dict[str, Callable[[Prepare], Workload]] = {
     function.__name__: function
     for function in (
-        manual, unsampled, flask, flask_excluded, fastapi, fastapi_excluded, requests, httpx, httpx_in_memory, sqlite3, psycopg
+        manual, unsampled, flask, flask_called, flask_excluded, fastapi, fastapi_called, fastapi_excluded, requests, httpx,
+        httpx_in_memory, sqlite3, psycopg,
     )
 }  # fmt: skip

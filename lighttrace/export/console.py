@@ -28,8 +28,7 @@ class ConsoleExporter:
         for span in batch:
             group = self._waiting.setdefault(span._trace, [])
             group.append(span)
-            remote = span._trace.remote
-            if not span._parent_id or (remote is not None and span._parent_id == remote.span_id):
+            if not span._parent_id or span._trace.entered_by(span._parent_id):
                 whole.append(self._waiting.pop(span._trace))
         while len(self._waiting) > _MOST:
             whole.append(self._waiting.pop(next(iter(self._waiting))))

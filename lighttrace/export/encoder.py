@@ -35,6 +35,7 @@ _pack_fixed64 = struct.Struct("<Q").pack
 _LOCAL = b"\x85\x01\x00\x01\x00\x00"  # flags: whether the parent is remote is known, and it is not
 _REMOTE = b"\x85\x01\x00\x03\x00\x00"
 _TAIL = b"\x7a\x00" + _LOCAL  # an unset status, then the flags: how nearly every span ends
+_REMOTE_TAIL = b"\x7a\x00" + _REMOTE
 
 
 def varint(value: int) -> bytes:
@@ -275,8 +276,8 @@ def _end_of(span: "Span") -> bytes:
         if rare.message and span._status == 2:
             status = _sized(b"\x12", _text(rare.message)) + status
     parts.append(_sized(b"\x7a", status))
-    remote = trace.remote
-    parts.append(_REMOTE if remote is not None and remote.is_remote and span._parent_id == remote.span_id else _LOCAL)
+    far = trace.far
+    parts.append(_REMOTE if far is not None and far.is_remote and span._parent_id == far.parent_id else _LOCAL)
     return b"".join(parts)
 
 
@@ -287,12 +288,16 @@ def encode_span(span: "Span") -> bytes:
     owner = span._owner
     shared = span._shared
     far = trace.far
-    if far is None and span._rare is None and not span._status:
-        end = _TAIL
-    else:
+    if span._rare is not None or span._status:
         end = _end_of(span)
-        if far is not None and far.inherited is not None:
-            end = (far.inherited.encoded or _said_once(far.inherited)) + end
+    elif far is None:
+        end = _TAIL
+    elif far.state:
+        end = _end_of(span)
+    else:
+        end = _REMOTE_TAIL if far.is_remote and parent == far.parent_id else _TAIL
+    if far is not None and far.inherited is not None:
+        end = (far.inherited.encoded or _said_once(far.inherited)) + end
     body = b"".join(
         (
             _pack_child(0x0A10, trace.id_bytes, 0x1208, span._span_id, 0x2208, parent)

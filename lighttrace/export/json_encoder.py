@@ -46,8 +46,7 @@ def encode_json(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None,
 
 def _span(span: "Span") -> dict[str, Any]:
     trace = span._trace
-    remote = trace.remote
-    is_remote = remote is not None and remote.is_remote and remote.span_id == span._parent_id
+    is_remote = trace.far is not None and trace.far.is_remote and trace.entered_by(span._parent_id)
     made: dict[str, Any] = {
         "traceId": trace.id_bytes.hex(),
         "spanId": f"{span._span_id:016x}",

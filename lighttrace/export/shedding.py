@@ -36,7 +36,8 @@ def _weigh_attributes(attributes: "Mapping[str, Any]") -> int:
 def precedence(span: "Span") -> int:
     """What is let go first: 0 a call that succeeded, 1 anything else that did, 2 errors and the entries of requests."""
     kind = span._kind._value_
-    if span._status == 2 or not span._parent_id or (kind == 1 and span._trace.remote is not None):
+    far = span._trace.far
+    if span._status == 2 or not span._parent_id or (kind == 1 and far is not None and far.parent_id):
         return 2
     return 0 if kind == 2 or kind == 3 else 1
 

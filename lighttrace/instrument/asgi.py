@@ -86,15 +86,15 @@ class AsgiPatch(Patch):
                 attributes[CLIENT] = client[0]
             context = read_current()
             chosen = propagate.chosen()
+            found = None
             if chosen is None:
                 if b"traceparent" in headers or b"baggage" in headers:
-                    found = _only(scope, b"traceparent"), _all(scope, b"tracestate"), _all(scope, b"baggage")
-                    context = of_caller(*propagate.extract(context, *found))
+                    found = _carried(scope, headers)
             else:
                 context = of_caller(*propagate.extract_with(chosen, scope, _ScopeGetter, context))
             made = AsgiCall()
             made.ended = made.matched = None
-            if start(made, self.scope, self.site, name, attributes, context, shared):
+            if start(made, self.scope, self.site, name, attributes, context, shared, found):
                 call = scope[CALL] = made
                 root = scope.get("root_path")
                 if root:
@@ -199,6 +199,19 @@ def _read_host(header: bytes | None, server: Any, scheme: str) -> tuple[str, int
     if header:
         return split_authority(header.decode("latin-1"), default)
     return (server[0], server[1] or default) if server else ("", default)
+
+
+def _carried(scope: dict[str, Any], headers: dict[bytes, bytes]) -> tuple[Any, Any, Any]:
+    """The headers traceparent, tracestate and baggage: text, or a list of texts, or None."""
+    fields = scope["headers"]
+    if type(fields) is list and len(fields) == len(headers):  # none comes twice
+        parent, tracestate, carried = headers.get(b"traceparent"), headers.get(b"tracestate"), headers.get(b"baggage")
+        return (
+            parent.decode("latin-1") if parent is not None else None,
+            tracestate.decode("latin-1") if tracestate is not None else None,
+            carried.decode("latin-1") if carried is not None else None,
+        )
+    return _only(scope, b"traceparent"), _all(scope, b"tracestate"), _all(scope, b"baggage")
 
 
 def _only(scope: dict[str, Any], name: bytes) -> str | None:

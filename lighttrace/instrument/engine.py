@@ -46,6 +46,7 @@ class State:
         "server_request_headers",
         "server_response_headers",
         "service",
+        "told",
     )
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class State:
         self.callers = Bounded(2048)  # what many requests have in common: the span's name and its first attributes
         self.routed = Bounded(4096)  # method, route and handler: the span's name and its owner
         self.harmless = Bounded(1024)  # short query strings in which no secret was found
+        self.told = Bounded(1024)  # short baggage: what it says of the caller, see `propagate.read_caller`
 
 
 state = State()
@@ -96,6 +98,7 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.harmless = Bounded(1024)  # after the parameters that it is about
     state.capture_literals = config.capture_literals
     state.edge = config.edge
+    state.told = Bounded(1024)  # after whether any of it is believed
     state.baggage_hosts = tuple(config.baggage_hosts)
     state.routed = Bounded(4096)  # after the resolver: who reads this one asks that one
     Settings.salt = config.customer_salt.encode()

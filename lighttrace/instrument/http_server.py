@@ -15,6 +15,7 @@ from opentelemetry.context.context import Context
 from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
+from lighttrace.instrument import propagate
 from lighttrace.instrument.call import disguise, listening
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.patching import Patch
@@ -254,9 +255,19 @@ def of_caller(context: Context, members: Mapping[str, Any] | None) -> Context:
 
 
 def start(
-    call: ServerCall, scope: Scope, site: guard.Site, name: str, attributes: dict[str, Any], parent: Any, shared: Shared
+    call: ServerCall,
+    scope: Scope,
+    site: guard.Site,
+    name: str,
+    attributes: dict[str, Any],
+    parent: Any,
+    shared: Shared,
+    found: tuple[Any, Any, Any] | None,
 ) -> bool:
-    """Start the span of a request in the context that its headers describe, and make it current. False while tracing is off."""
+    """Start the span of a request in the context `parent`, and make it current. False while tracing is off.
+
+    `found` are its W3C headers (see `propagate.read_caller`), if there are any that have not been read yet.
+    """
     tracer = scope.tracer if scope.provider is state.provider else scope.find()
     if tracer is None:
         return False
@@ -264,11 +275,21 @@ def start(
     call.site = site
     call.status = 0
     call.prefix = ""
-    if not parent and tracer.pipeline.keeps_roots:
-        root = tracer.start_root(name, SERVER, attributes, shared)
-        call.span = call.context = root
-        call.token = set_current(root)
-        return True
+    if not parent:
+        first: Span | UnsampledSpan | None = None
+        if found is None:
+            if tracer.pipeline.keeps_roots:
+                first = tracer.start_root(name, SERVER, attributes, shared)
+        elif tracer.pipeline.direct:
+            caller = propagate.read_caller(*found)
+            if caller is not None:
+                first = tracer.start_entry(name, SERVER, attributes, shared, *caller)
+        if first is not None:
+            call.span = call.context = first
+            call.token = set_current(first)
+            return True
+    if found is not None:
+        parent = of_caller(*propagate.extract(parent, *found))
     call.span = span = tracer.start(name, SERVER, attributes, parent, None, shared)
     if not parent or is_alone(parent):
         call.context = span

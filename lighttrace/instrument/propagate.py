@@ -4,7 +4,7 @@ Headers are only ever added. One that the caller set stays as it is, and so does
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
@@ -14,8 +14,12 @@ from lighttrace.instrument.carriers import Headers
 from lighttrace.instrument.engine import state
 from lighttrace.propagation import baggage, parse_traceparent, parse_tracestate
 from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, context_of
+from lighttrace.tracing.owner import Owner
 from lighttrace.tracing.span import Span, UnsampledSpan
 from lighttrace.tracing.transaction import handed_down
+
+if TYPE_CHECKING:
+    from opentelemetry.trace.span import TraceState
 
 textmap: Any = None
 """The propagator to use when W3C alone is not what the program asked for; set by the runtime, None for the fast path."""
@@ -146,6 +150,52 @@ def believed(context: Context) -> Context:
     made = Context(context)
     dict.__setitem__(made, HANDED_KEY, handed_down(members))
     return made
+
+
+def read_caller(parent: str | None, tracestate: Any, carried: Any) -> "tuple[Any, TraceState | None, Owner | None] | None":
+    """What W3C headers say of the caller, for `Tracer.start_entry`, where it is no more than its span and whose it is.
+
+    That is what one service of ours tells another with each request. None where there is more, or no parent: `extract` then
+    makes a context of it. The headers are given as for that.
+    """
+    if parent is None:
+        return None
+    found = parse_traceparent(parent)
+    if found is None:
+        return None
+    inherited = None
+    if carried:
+        if type(carried) is not str:
+            if len(carried) != 1:
+                return None
+            carried = carried[0]
+        inherited = state.told.get(carried)
+        if inherited is None:
+            inherited = _learn(carried)
+        if inherited is _MORE:
+            return None
+        if inherited is _NOTHING:
+            inherited = None
+    return found, parse_tracestate(tracestate) if tracestate else None, inherited
+
+
+_MORE, _NOTHING = Owner(None, "more"), Owner(None, "nothing")
+
+
+def _learn(carried: str) -> Owner:
+    """What baggage says of the caller, for every span of the request; `_MORE` if it says something else, too."""
+    told = state.told
+    members: Mapping[str, object] = baggage.parse(carried)
+    if state.edge:
+        members = baggage.foreign(members)
+    found = (handed_down(members) or _NOTHING) if _CALLER.issuperset(members) else _MORE
+    if len(carried) <= _SHORT:
+        told[carried] = found
+    return found
+
+
+_CALLER = frozenset({semconv.CALLER_SERVICE, semconv.CALLER_TEAM})
+_SHORT = 512
 
 
 def extract(context: Any, parent: str | None, tracestate: Any, carried: Any) -> tuple[Context, Mapping[str, Any] | None]:

@@ -86,15 +86,15 @@ class WsgiPatch(Patch):
                 attributes[CLIENT] = address
             context = read_current()
             chosen = propagate.chosen()
+            found = None
             if chosen is None:
                 if "HTTP_TRACEPARENT" in environ or "HTTP_BAGGAGE" in environ:
-                    found = map(environ.get, ("HTTP_TRACEPARENT", "HTTP_TRACESTATE", "HTTP_BAGGAGE"))
-                    context = of_caller(*propagate.extract(context, *found))
+                    found = environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"), environ.get("HTTP_BAGGAGE")
             else:
                 context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
             made = WsgiCall()
             made.known_length = False
-            if start(made, self.scope, self.site, name, attributes, context, shared):
+            if start(made, self.scope, self.site, name, attributes, context, shared, found):
                 call = environ[CALL] = made
                 if root:
                     call.prefix = root.rstrip("/")

@@ -130,8 +130,7 @@ class Keeper:
             fate = self._fate_of(trace)
         if span._status == ERROR:
             fate.failed = True
-        remote = trace.remote
-        if not span._parent_id or (remote is not None and span._parent_id == remote.span_id):
+        if not span._parent_id or trace.entered_by(span._parent_id):
             self._root(span, fate)
         elif fate.reason is None:
             self._hold(span, fate)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import SpanContext, TraceFlags
 from opentelemetry.trace.span import TraceState
 
 from lighttrace.tracing.owner import Owner
@@ -43,7 +43,16 @@ class LocalTrace:
     @property
     def remote(self) -> SpanContext | None:
         """The parent in another process, if there is one."""
-        return self.far.remote if self.far is not None else None
+        far = self.far
+        if far is None or not far.parent_id:
+            return None
+        if far.parent is None:
+            far.parent = SpanContext(self.trace_id, far.parent_id, True, TraceFlags(far.parent_flags), far.state)
+        return far.parent
+
+    def entered_by(self, parent_id: int) -> bool:
+        """Whether `parent_id`, a span's parent, is the span in another process that the trace came from."""
+        return self.far is not None and parent_id == self.far.parent_id != 0
 
     @property
     def inherited(self) -> Owner | None:
@@ -55,7 +64,7 @@ class LocalTrace:
         if self.far is None:
             if inherited is None:
                 return
-            self.far = Far(None, None)
+            self.far = far_of(None, None)
         self.far.inherited = inherited
 
 
@@ -66,16 +75,32 @@ def local_trace(trace_id: int, flags: int, state: TraceState | None = None, remo
     made.flags = flags
     made.id_bytes = trace_id.to_bytes(16, "big")
     made.header = None
-    made.far = Far(state, remote) if state or remote is not None else None
+    made.far = far_of(state, remote) if state or remote is not None else None
     return made
 
 
 class Far:
     """What a trace has that came from another process, or is to be told to one: most have nothing."""
 
-    __slots__ = ("inherited", "remote", "state")
+    __slots__ = ("inherited", "is_remote", "parent", "parent_flags", "parent_id", "state")
 
-    def __init__(self, state: TraceState | None, remote: SpanContext | None) -> None:
-        self.state = state
-        self.remote = remote
-        self.inherited: Owner | None = None
+    state: TraceState | None
+    inherited: Owner | None
+    parent_id: int  # of the span that the trace came from; 0 if there is none
+    parent_flags: int
+    is_remote: bool  # whether that span is in another process: it may be one of another tracer in this one
+    parent: SpanContext | None  # the same; made when somebody asks
+
+
+def far_of(state: TraceState | None, parent: SpanContext | None) -> Far:
+    """What is known of where a trace came from."""
+    made = Far()
+    made.state = state
+    made.inherited = None
+    made.parent = parent
+    if parent is None:
+        made.parent_id = made.parent_flags = 0
+        made.is_remote = False
+    else:
+        made.parent_id, made.parent_flags, made.is_remote = parent.span_id, parent.trace_flags, parent.is_remote
+    return made

@@ -15,7 +15,7 @@ from lighttrace import guard
 from lighttrace.tracing.context import HANDED_KEY, LINK_KEY, SPAN_KEY, TEAM_KEY, context_of, read_current
 from lighttrace.tracing.extras import Extras, ruled
 from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
-from lighttrace.tracing.local_trace import RANDOM, SAMPLED, LocalTrace, local_trace
+from lighttrace.tracing.local_trace import RANDOM, SAMPLED, Far, LocalTrace, local_trace
 from lighttrace.tracing.owner import Owner
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.sampling import LOW_BITS
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from opentelemetry.trace import Link
+    from opentelemetry.trace.span import TraceState
 
 INTERNAL = SpanKind.INTERNAL
 SERVER, CLIENT, PRODUCER = SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER
@@ -159,6 +160,41 @@ class Tracer(ApiTracer):
         span._start = time_ns()
         return span
 
+    def start_entry(
+        self,
+        name: str,
+        kind: SpanKind,
+        attributes: dict[str, Any],
+        shared: Shared,
+        caller: tuple[int, int, int],
+        state: "TraceState | None",
+        inherited: Owner | None,
+    ) -> Span | UnsampledSpan:
+        """Start the first span here of a trace that began elsewhere, where `Pipeline.direct`: nobody is to be asked.
+
+        `caller` is what its traceparent says: the trace's id, the calling span's, and the flags. The same as with a
+        context that holds them, without making one.
+        """
+        trace_id, parent_id, flags = caller
+        pipeline = self.pipeline
+        trace = LocalTrace()
+        trace.trace_id = trace_id
+        trace.id_bytes = trace_id.to_bytes(16, "big")
+        trace.header = None
+        trace.far = far = Far()
+        far.state = state
+        far.inherited = inherited
+        far.parent_id = parent_id
+        far.parent_flags = flags
+        far.is_remote = True
+        far.parent = None
+        if not pipeline.native.samples(trace_id, flags):  # type: ignore[union-attr]  # `direct`
+            trace.flags = flags & RANDOM
+            return unsampled_span(trace, pipeline.default_owner)
+        trace.flags = flags | SAMPLED
+        owner = pipeline.default_owner
+        return self._make(name, kind, attributes, shared, trace, parent_id, owner, getrandbits(64) or new_span_id())
+
     def _start_with_care(
         self,
         name: str,
@@ -263,6 +299,8 @@ class Tracer(ApiTracer):
         """Start the root of a new trace, linked to the request that caused it and answered before it was done."""
         made = Context({key: value for key, value in context.items() if key != SPAN_KEY})
         _put(made, LINK_KEY, ended.get_span_context())
+        if ended._trace.inherited is not None and HANDED_KEY not in made:
+            _put(made, HANDED_KEY, ended._trace.inherited)
         if code_owner is None and ended._owner.source != "service":
             code_owner = ended._owner.child
         return self.start(name, kind, attributes, made, code_owner, shared, extras)

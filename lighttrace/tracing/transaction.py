@@ -12,7 +12,8 @@ from opentelemetry.context.context import Context
 from lighttrace import guard, semconv
 from lighttrace.propagation import baggage
 from lighttrace.tracing import manual
-from lighttrace.tracing.context import HANDED_KEY, detach, now, set_current
+from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, detach, now, set_current
+from lighttrace.tracing.local_trace import LocalTrace
 from lighttrace.tracing.owner import NOBODY, Owner
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,6 +72,12 @@ def pseudonym(customer: object) -> str:
     return hmac.digest(Settings.salt, str(customer).encode("utf-8", "replace"), "sha256").hex()[:32]
 
 
+def _handed_to(span: Any) -> Mapping[str, str]:
+    trace = getattr(span, "_trace", None)
+    inherited = trace.inherited if type(trace) is LocalTrace else None
+    return inherited.attributes if inherited is not None else {}
+
+
 class TransactionScope:
     """`with lighttrace.transaction(...)`: sync, async, or as a decorator. While tracing is off it does nothing."""
 
@@ -93,7 +100,9 @@ class TransactionScope:
         self._tokens.append(token)
 
     def _inside(self, context: Context) -> Context:
-        members = {semconv.TRANSACTION: baggage.clipped(self._name)}
+        # Who called this service: on its spans, and beside what is said here in the baggage.
+        members = dict(_handed_to(context.get(SPAN_KEY)))
+        members[semconv.TRANSACTION] = baggage.clipped(self._name)
         if self._customer is not None:
             members[semconv.CUSTOMER] = pseudonym(self._customer) if self._hashed else baggage.clipped(self._customer)
         made = baggage.with_all(members, context)
