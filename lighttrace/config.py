@@ -57,7 +57,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("link_attribute_count_limit", s.count, 128, otel=("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")),
     Setting("queue_size", s.positive, 2048, otel=("OTEL_BSP_MAX_QUEUE_SIZE",)),
     Setting("queue_bytes", s.size, 64 << 20),
-    Setting("batch_size", s.positive, 512, otel=("OTEL_BSP_MAX_EXPORT_BATCH_SIZE",)),
+    Setting("batch_size", s.positive, 2048, otel=("OTEL_BSP_MAX_EXPORT_BATCH_SIZE",)),
     Setting(
         "schedule_delay_s", s.seconds, 5.0, alias="schedule_delay", otel=("OTEL_BSP_SCHEDULE_DELAY",), otel_convert=s.milliseconds
     ),
@@ -325,7 +325,8 @@ def _finish(values: dict[str, Any], reader: Reader) -> None:
                 )
                 values["sampler_arg"], sources["sampler_arg"] = None, "default"
     if values["batch_size"] > values["queue_size"]:
-        warn(f"batch_size {values['batch_size']} is more than queue_size; {values['queue_size']} is used")
+        if sources["batch_size"] != "default":
+            warn(f"batch_size {values['batch_size']} is more than queue_size; {values['queue_size']} is used")
         values["batch_size"] = values["queue_size"]
     for side in ("client", "server"):
         for kind in ("request", "response"):

@@ -32,7 +32,7 @@ def test_defaults_are_those_of_the_specification(project: Path) -> None:
     assert made.service.startswith("unknown_service:python")
     assert (made.enabled, made.exporters, made.propagators) == (True, ("otlp",), ("tracecontext", "baggage"))
     assert (made.sampler, made.sampler_arg) == ("parentbased_always_on", None)
-    assert (made.queue_size, made.batch_size, made.schedule_delay_s, made.export_timeout_s) == (2048, 512, 5.0, 30.0)
+    assert (made.queue_size, made.batch_size, made.schedule_delay_s, made.export_timeout_s) == (2048, 2048, 5.0, 30.0)
     assert (made.attribute_count_limit, made.attribute_length_limit, made.event_count_limit, made.link_count_limit) == (
         128,
         None,
@@ -252,6 +252,8 @@ def test_limits_of_spans_win_over_general_ones(project: Path) -> None:
 
 def test_batch_is_never_larger_than_the_queue(project: Path) -> None:
     made = config(project, {"OTEL_BSP_MAX_QUEUE_SIZE": "100"})
+    assert (made.batch_size, len(made.warnings)) == (100, 0)
+    made = config(project, {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "101"})
     assert made.batch_size == 100
     assert "batch_size" in made.warnings[0]
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 class Outcome:
     """What became of one try. With an empty `reason` the spans arrived; else `retry` says whether another try may help."""
 
-    __slots__ = ("reason", "rejected", "repeats", "retry", "retry_after", "unanswered")
+    __slots__ = ("reason", "rejected", "repeats", "retry", "retry_after", "too_large", "unanswered")
 
     def __init__(
         self,
@@ -20,6 +20,7 @@ class Outcome:
         rejected: int = 0,
         unanswered: bool = False,
         repeats: int = 0,
+        too_large: bool = False,
     ) -> None:
         self.reason = reason  # empty: it arrived
         self.retry = retry
@@ -27,6 +28,7 @@ class Outcome:
         self.rejected = rejected  # spans that the backend took and refused
         self.unanswered = unanswered  # all was sent, and what the backend said to it is not known: it may have the spans
         self.repeats = repeats  # how many times, within this try, all was sent again after an answer was lost
+        self.too_large = too_large  # fewer spans at once may be taken
 
 
 ARRIVED = Outcome()

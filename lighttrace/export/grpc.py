@@ -61,7 +61,9 @@ class GrpcExporter:
             after = _retry_after(error)
             # The specification: exhausted resources are worth another try only where the backend says when.
             retry = code in _RETRYABLE and (code is not grpc.StatusCode.RESOURCE_EXHAUSTED or after is not None)
-            return Outcome(reason, retry=retry, retry_after=after, unanswered=code in _UNANSWERED and not _not_sent(error))
+            too_large = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in reason
+            unanswered = code in _UNANSWERED and not _not_sent(error)
+            return Outcome(reason, retry=retry, retry_after=after, unanswered=unanswered, too_large=too_large)
         return self._read(answer)
 
     def _connect(self) -> Any:

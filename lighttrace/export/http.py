@@ -139,7 +139,11 @@ class HttpExporter:
         said = body[:200].decode("utf-8", "replace").strip()
         reason = f"status_{status}: {self._where()} answers {status} {answer.reason}{': ' + said if said.isprintable() and said else ''}"
         after = _retry_after(answer.headers.get("retry-after"))
-        return _Posted(reason, retry=status in _RETRYABLE, retry_after=after, unanswered=status in _UNANSWERED)
+        # OpenTelemetry's collector says it with 400.
+        too_large = status == 413 or (status == 400 and b"too large" in body)
+        return _Posted(
+            reason, retry=status in _RETRYABLE, retry_after=after, unanswered=status in _UNANSWERED, too_large=too_large
+        )
 
     def _read_partial(self, body: bytes) -> "_Posted":
         """The backend took the batch; it may have refused some of it."""

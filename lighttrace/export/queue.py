@@ -46,7 +46,7 @@ class SpanQueue:
         *,
         size: int = 2048,
         most_bytes: int = 64 << 20,
-        batch_size: int = 512,
+        batch_size: int = 2048,
         delay: float = 5.0,
         export_timeout: float = 30.0,
         exit_timeout: float = 5.0,
@@ -199,7 +199,7 @@ class SpanQueue:
             everything = now >= due or bool(self._flushes) or self._closed
             # What stays behind this time was put from now on, and goes when it has waited for `delay`.
             due = now + self.delay
-            while (waiting := len(self._store)) and (everything or waiting >= self.batch_size) and not self._must_end():
+            while (waiting := len(self._store)) and (everything or waiting >= self._store.enough) and not self._must_end():
                 if not self._may_send():
                     break
                 self._export(self._take())
@@ -224,7 +224,7 @@ class SpanQueue:
 
     def _take(self) -> "list[Span]":
         with self._done:
-            batch = self._in_flight = self._store.take(self.batch_size)
+            batch = self._in_flight = self._store.take(self._sender.most(self.batch_size))
         return batch
 
     def _export(self, batch: "list[Span]") -> None:
@@ -249,7 +249,7 @@ class SpanQueue:
             if self._in_flight is not batch:  # given up by `shutdown` and counted there
                 return
             self._in_flight = []
-            if self._sender.keeps(outcome):
+            if self._sender.keeps(outcome, len(batch) - broken):
                 self._store.put_back(batch)
                 self._make_room()  # this says who goes if there is no room for all
                 return

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
 
 _BACKOFF = (0.25, 5.0)  # seconds: the first pause between tries, and the longest
+_USUAL_BATCH = 512
+_USUAL_BYTES = 1_000_000  # what a request has at most where more spans than that are sent at once: proxies refuse more
 _LAST_TRIES = 3  # for a batch on the way out: a program that ends waits for no backend to come up
 
 _parents: list[Any] = []
@@ -27,7 +29,19 @@ class Sender:
     While `paused` is set, nothing new is begun and no pause is made: the batch is to be kept for later.
     """
 
-    __slots__ = ("_make_exporter", "_timeout", "deadline", "exporter", "hurry", "not_before", "paused", "repeated", "teller")
+    __slots__ = (
+        "_make_exporter",
+        "_timeout",
+        "deadline",
+        "_bytes",
+        "_limit",
+        "exporter",
+        "hurry",
+        "not_before",
+        "paused",
+        "repeated",
+        "teller",
+    )
 
     def __init__(self, make_exporter: Callable[[], Exporter], timeout: float) -> None:
         self._make_exporter = make_exporter
@@ -39,6 +53,15 @@ class Sender:
         self.paused = False
         self.not_before = 0.0  # when the backend wants to hear of us again
         self.repeated = 0  # spans sent again because an answer was lost: the backend may have them twice
+        self._bytes = 0  # that a span took in the last request, if the exporter's payloads tell
+        self._limit = 1 << 20  # spans that the backend takes at once, as far as it has said
+
+    def most(self, batch_size: int) -> int:
+        """How many spans to send at once, where `batch_size` is allowed."""
+        most = min(batch_size, self._limit)
+        if most > _USUAL_BATCH:
+            most = min(most, max(_USUAL_BATCH, _USUAL_BYTES // self._bytes if self._bytes else 0))
+        return most
 
     def deliver(self, batch: "list[Span]", broken: "list[Span]", books: "Books") -> Outcome:
         """Encode a batch and send it, along with how many were dropped so far. Spans that cannot be encoded go to `broken`."""
@@ -48,7 +71,13 @@ class Sender:
                 exporter = self.exporter = self._make_exporter()
         dropped = books.untold()
         payload = exporter.prepare(batch, {semconv.DROPPED_SPANS: dropped} if dropped else None, broken)
+        if type(payload) is bytes:
+            self._bytes = len(payload) // len(batch) + 1
         outcome = self.send(exporter, payload, len(batch) - len(broken), books.text)
+        if outcome.too_large:
+            self._limit = max(1, len(batch) // 2)
+        elif not outcome.reason and self._limit < 1 << 20:
+            self._limit += self._limit // 16 + 1  # slowly: it may have been one large span, or what the backend always says
         if dropped and not outcome.reason:
             books.told(dropped)
         return outcome
@@ -66,6 +95,9 @@ class Sender:
         while not self._is_paused():
             outcome = exporter.send(payload, max(0.05, self._until(deadline) - time.monotonic()))
             self._again(outcome.repeats * count)
+            if outcome.too_large and count > 1:
+                guard.count("export.batch_too_large")
+                return outcome
             if not outcome.reason:
                 self.teller.arrived(drops)
                 return outcome
@@ -118,11 +150,14 @@ class Sender:
                 meanwhile()
         return True
 
-    def keeps(self, outcome: Outcome) -> bool:
-        """Whether a batch that did not arrive may do so later.
+    def keeps(self, outcome: Outcome, count: int) -> bool:
+        """Whether a batch of `count` spans that did not arrive may do so later.
 
-        The sender is paused, or the backend asked to be left alone for longer than a batch has, and there is time for it.
+        It was too large, the sender is paused, or the backend asked to be left alone for longer than a batch has, and there
+        is time for it.
         """
+        if outcome.too_large and count > 1:
+            return True
         if not outcome.reason or not outcome.retry:
             return False
         if self.paused:

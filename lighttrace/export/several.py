@@ -1,6 +1,7 @@
 """Several exporters at once: each gets every span, and one that fails does no harm to the others."""
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
 class _Delivery:
     """One batch on its way: who still waits for it, and the failure for good of one who will not get it."""
 
-    __slots__ = ("lost", "waiting")
+    __slots__ = ("extra", "lost", "waiting")
 
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Exporter, Any]] = []  # and what each of them prepared
+    def __init__(self, extra: dict[str, Any] | None) -> None:
+        self.extra = extra
+        self.waiting: list[tuple[Exporter, Any, list[Span]]] = []  # and what each of them prepared, of which spans
         self.lost: Outcome | None = None
 
 
@@ -29,12 +31,12 @@ class SeveralExporters:
 
     def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None) -> _Delivery:
         """Encode the batch for each of them."""
-        delivery = _Delivery()
+        delivery = _Delivery(extra)
         nobodys: list[Span] | None = None
         for exporter in self.exporters:
             without: list[Span] = []
             try:
-                delivery.waiting.append((exporter, exporter.prepare(batch, extra, without)))
+                delivery.waiting.append((exporter, exporter.prepare(batch, extra, without), batch))
                 nobodys = without if nobodys is None else [span for span in nobodys if span in without]
             except Exception as error:
                 self._site.failed(error)
@@ -49,22 +51,28 @@ class SeveralExporters:
         failed: Outcome | None = None
         rejected = repeats = 0
         unanswered = False
-        waiting, payload.waiting = payload.waiting, []
-        for number, (exporter, prepared) in enumerate(waiting):
+        waiting, payload.waiting = deque(payload.waiting), []
+        while waiting:
             # A fair share each, so that one that hangs leaves the others their time.
-            share = max(0.05, (deadline - time.monotonic()) / (len(waiting) - number))
+            share = max(0.05, (deadline - time.monotonic()) / len(waiting))
+            exporter, prepared, batch = waiting.popleft()
             try:
                 outcome = exporter.send(prepared, share)
             except Exception as error:
                 self._site.failed(error)
                 outcome = Outcome(f"error: {type(exporter).__name__}")
+            if outcome.too_large and len(batch) > 1:  # for this one: the others may have it by now
+                guard.count("export.batch_too_large")
+                for part in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                    waiting.append((exporter, exporter.prepare(part, payload.extra, []), part))
+                continue
             rejected = max(rejected, outcome.rejected)
             repeats += outcome.repeats
             unanswered = unanswered or outcome.unanswered
             if outcome.reason:
                 self._last(exporter)
                 if outcome.retry:
-                    payload.waiting.append((exporter, prepared))
+                    payload.waiting.append((exporter, prepared, batch))
                     failed = failed or outcome
                 else:
                     payload.lost = outcome

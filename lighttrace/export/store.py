@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
 
 _USUAL_BATCH = 512
-_WAKE_AFTER = 4  # batches
+_WAKE_AFTER = 2048
 _STEP = 64  # while the worker is behind, the store is weighed every so many spans
 _SHED = 16  # spans that are let go at once when the queue is full: few, so that no request pays for many
 _SHED_BYTES = 64  # and one part in so many of the bytes
@@ -19,16 +19,27 @@ _SHED_BYTES = 64  # and one part in so many of the bytes
 class Store:
     """New spans are appended to `pending`, by any thread and without the lock; everything else is done under it."""
 
-    __slots__ = ("_sieve", "_weighed", "_weighed_spans", "_weighings", "held", "most_bytes", "pending", "size", "wake_size")
+    __slots__ = (
+        "_sieve",
+        "_weighed",
+        "_weighed_spans",
+        "_weighings",
+        "enough",
+        "held",
+        "most_bytes",
+        "pending",
+        "size",
+        "wake_size",
+    )
 
     def __init__(self, size: int, most_bytes: int, batch_size: int) -> None:
         self.size = size
         self.most_bytes = most_bytes
-        # A worker that wants to run while the program computes gets its turn at a system call of the program's, loses it
-        # at the next one, and each such change costs microseconds: few wake-ups with much to do are cheaper than many.
+        # A worker that wants to run while the program computes asks for its turn at every system call of the program's, and
+        # each time costs both of them microseconds: few wake-ups with much to do are cheaper than many.
         # Whoever asks for small batches wants spans to arrive soon.
-        batches = _WAKE_AFTER * batch_size if batch_size >= _USUAL_BATCH else batch_size
-        self.wake_size = max(batch_size, min(size // 2, batches))
+        self.enough = min(batch_size, _USUAL_BATCH)  # for a batch, once the worker is awake
+        self.wake_size = max(self.enough, min(size // 2, _WAKE_AFTER if batch_size >= _USUAL_BATCH else batch_size))
         self.pending: deque[Span] = deque()
         self.held = 0  # spans that are being looked through to make room
         self._sieve = Sieve()  # what the store was full of, and must not go yet

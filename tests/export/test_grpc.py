@@ -58,6 +58,14 @@ def test_statuses_mean_what_the_specification_says(
         assert outcome.retry_after == answer.retry_after
 
 
+def test_a_backend_that_takes_less_at_once_is_given_less(batch: list[Any]) -> None:
+    with GrpcBackend(most_bytes=200) as backend:
+        outcome = send(backend.endpoint, batch)
+        assert outcome.reason.startswith("grpc_resource_exhausted")
+        assert (outcome.too_large, outcome.retry) == (True, False)
+        assert send(backend.endpoint, batch[:1]).reason == ""
+
+
 def test_nobody_there_is_worth_another_try_and_nothing_was_sent(batch: list[Any]) -> None:
     with GrpcBackend() as backend:
         endpoint = backend.endpoint

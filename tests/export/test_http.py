@@ -129,6 +129,18 @@ def test_statuses_mean_what_the_specification_says(
 
 
 @pytest.mark.parametrize(
+    ("code", "said", "too_large"),
+    [(413, b"", True), (400, b"http: request body too large", True), (400, b"no such field", False), (500, b"too large", False)],
+)
+def test_a_backend_says_that_it_takes_less_at_once(
+    code: int, said: bytes, too_large: bool, backend: Backend, batch: list[Any]
+) -> None:
+    backend.answer = status(code, body=said)
+    with Exporting(backend.endpoint) as exporter:
+        assert send(exporter, batch).too_large is too_large
+
+
+@pytest.mark.parametrize(
     ("value", "low", "high"),
     [("7", 7, 7), ("0", 0, 0), ("100000", 3600, 3600), ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
      ("Fri, 31 Dec 9999 23:59:59 GMT", 3600, 3600), ("soon", None, None), ("-3", None, None), ("", None, None)],

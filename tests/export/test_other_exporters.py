@@ -199,6 +199,25 @@ def test_each_of_several_gets_every_span_once(spans: list[Any], tracer: Any) -> 
     assert two.closed
 
 
+class Narrow(Scripted):
+    """One that takes two spans at once."""
+
+    def send(self, payload: list[str], timeout: float) -> Outcome:
+        return Outcome("status_413", too_large=True) if len(payload) > 2 else super().send(payload, timeout)
+
+
+def test_one_that_takes_less_at_once_is_given_less_and_the_others_nothing_twice() -> None:
+    narrow, wide = Narrow(), Scripted()
+    queue = SpanQueue(lambda: SeveralExporters([narrow, wide]))
+    made = TracerProvider(Pipeline(put=queue.put)).get_tracer("t")
+    names = [str(number) for number in range(7)]
+    trace_of(made, *names)
+    assert queue.shutdown(10)
+    assert wide.batches == [[*names, "GET /"]]
+    assert sorted(name for batch in narrow.batches for name in batch) == sorted(wide.batches[0])
+    assert queue.stats() == {"exported": 8, "dropped": {}, "queued": 0}
+
+
 @pytest.mark.contained
 def test_one_that_raises_does_the_others_no_harm(spans: list[Any], tracer: Any) -> None:
     one, two = Scripted(ValueError("no"), ValueError("no")), Scripted()

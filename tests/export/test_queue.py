@@ -144,6 +144,78 @@ def test_what_may_be_tried_again_is_and_what_may_not_is_dropped() -> None:
     assert queue.stats() == {"exported": 2, "dropped": {"status_400": 1}, "queued": 0}
 
 
+class Narrow(Scripted):
+    """A backend that takes so many spans at once, and none called "giant"."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.refused = 0
+
+    def send(self, payload: list[Any], timeout: float) -> Outcome:
+        if len(payload) > self.most or any(span.name == "giant" for span in payload):
+            self.refused += 1
+            return Outcome("status_413: too large", too_large=True)
+        return super().send(payload, timeout)
+
+
+def test_a_batch_that_is_too_large_goes_in_parts_and_nothing_else_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    exporter = Narrow(100)
+    queue, tracer = traced(exporter, size=4096)
+    for number in range(1000):
+        tracer.start_span(str(number)).end()
+    assert queue.flush(10)
+    assert [span.name for batch in exporter.batches for span in batch] == [str(number) for number in range(1000)]
+    assert exporter.refused <= 6  # it does not begin anew with each batch
+    assert not caplog.messages
+    tracer.start_span("giant").end()
+    for number in range(1000, 1500):
+        tracer.start_span(str(number)).end()
+    assert queue.flush(10)
+    assert sorted(int(span.name) for batch in exporter.batches for span in batch) == list(range(1500))
+    assert queue.stats() == {"exported": 1500, "dropped": {"status_413": 1}, "queued": 0}
+    assert max(map(len, exporter.batches[-10:])) > 1  # one large span does not make all batches small for ever
+    assert queue.shutdown(5)
+
+
+class Weighed(Scripted):
+    """An exporter whose payloads are bytes, so many for each span."""
+
+    def __init__(self, each: int) -> None:
+        super().__init__()
+        self.each = each
+        self.sizes: list[int] = []
+
+    def prepare(self, batch: list[Any], extra: dict[str, Any] | None, broken: list[Any] | None = None) -> Any:
+        self.sizes.append(len(batch))
+        return bytes(len(batch) * self.each)
+
+
+@pytest.mark.parametrize(
+    ("options", "each", "sizes"),
+    [
+        ({}, 400, [512, 2048, 1440]),  # the first request tells how large spans are
+        ({}, 1500, [512, 666, 666, 666, 666, 666, 158]),  # a request of a megabyte
+        ({}, 10_000, [512] * 7 + [416]),
+        ({"batch_size": 512}, 400, [512] * 7 + [416]),
+        ({"batch_size": 100}, 400, [100] * 40),
+    ],
+)
+def test_what_waits_goes_in_few_requests_of_a_megabyte_unless_told_otherwise(
+    options: dict[str, int], each: int, sizes: list[int]
+) -> None:
+    exporter = Weighed(each)
+    exporter.gate.clear()
+    queue, tracer = traced(exporter, size=20_000, delay=60, **options)
+    queue.wake_at = 1 << 60
+    for number in range(4000):
+        tracer.start_span(str(number)).end()
+    exporter.gate.set()
+    assert queue.flush(10)
+    assert exporter.sizes == sizes
+    assert queue.shutdown(5)
+
+
 def test_rejected_spans_of_a_batch_are_counted_apart() -> None:
     queue, tracer = traced(Scripted([Outcome(rejected=2)]), batch_size=5)
     for _ in range(5):

@@ -108,6 +108,7 @@ class _Script:
     requests: list[Request] = field(default_factory=list)
     arrived: "Counter[str]" = field(default_factory=Counter)
     connections: int = 0
+    most_bytes: int = 0  # in one request, uncompressed; 0 for any number
 
     def __post_init__(self) -> None:
         self._next: deque[Answer] = deque()
@@ -146,6 +147,8 @@ class _Script:
         spans, resource = _read(body, headers)
         with self._changed:
             answer = self._next.popleft() if self._next else self.answer
+            if 0 < self.most_bytes < len(body):
+                answer = status(413)
             self.requests.append(Request(time.monotonic(), target, headers, spans, resource, answer, connection, peer))
             if answer.takes:
                 self.arrived.update(span_id for span_id, _ in spans[answer.rejected :])
@@ -343,7 +346,7 @@ class Backend(_Script):
 class GrpcBackend(_Script):
     """OTLP over gRPC. Statuses are those of HTTP, as the specification maps them."""
 
-    def __init__(self, answer: Answer = OK, *, credentials: Any = None) -> None:
+    def __init__(self, answer: Answer = OK, *, credentials: Any = None, most_bytes: int = 4 << 20) -> None:
         super().__init__(answer)
         from concurrent import futures
 
@@ -357,7 +360,9 @@ class GrpcBackend(_Script):
             "opentelemetry.proto.collector.trace.v1.TraceService",
             {"Export": grpc.unary_unary_rpc_method_handler(self._export)},
         )
-        self._server = grpc.server(futures.ThreadPoolExecutor(4), (service,))
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(4), (service,), options=(("grpc.max_receive_message_length", most_bytes),)
+        )
         address = "127.0.0.1:0"
         self.secure = credentials is not None
         self.port: int = (
