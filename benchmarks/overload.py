@@ -23,13 +23,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 RATE = 200  # requests a second
 SPANS = 20  # of a request
 A_MICROSECOND = 75  # numbers to add up; about
-BATCH = 512
+CALL = b"\x2a\x04call"  # the name of all but the first span of a request, as it stands on the wire
 CASES = ("idle", "keeps up", "overload", "hangs")
-SECONDS_A_BATCH = {"keeps up": 0.0, "overload": BATCH / (RATE * SPANS / 10), "hangs": 3600.0}
+SECONDS_A_SPAN = {"keeps up": 0.0, "overload": 10 / (RATE * SPANS), "hangs": 3600.0}
 
 
 def serve(seconds: float) -> None:
-    """A backend in this process that takes so long for each batch."""
+    """A backend in this process that takes so long for each span."""
     sys.path.insert(0, HERE)
     import http.server
 
@@ -37,7 +37,9 @@ def serve(seconds: float) -> None:
 
     class Slow(Sink):
         def answer(self) -> None:
-            time.sleep(seconds)
+            calls = self.rfile.read(int(self.headers["content-length"])).count(CALL)
+            self.headers.replace_header("content-length", "0")  # what is left of it
+            time.sleep(seconds * calls * SPANS / (SPANS - 1))
             super().answer()
 
         do_POST = answer
@@ -111,7 +113,7 @@ def pair(tracer: str, cases: tuple[str, str], cpus: tuple[int, int], options: ar
     sinks, runs = [], []
     try:
         for case in cases:
-            sink = [*me, "--serve", str(SECONDS_A_BATCH.get(case, 0.0))]
+            sink = [*me, "--serve", str(SECONDS_A_SPAN.get(case, 0.0))]
             sinks.append(subprocess.Popen(sink, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         for case, cpu, sink_process in zip(cases, cpus, sinks, strict=True):
             assert sink_process.stdout is not None
