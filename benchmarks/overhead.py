@@ -29,14 +29,16 @@ SUITABLE = {
     "logfire": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
     "ddtrace": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
     "elastic": ("flask", "fastapi"),
+    "bare": ("fastapi", "httpx"),
     "sentry": ("manual", "flask", "fastapi"),
 }  # fmt: skip
-TRACERS = ("none", "lighttrace", "otel", "logfire", "ddtrace", "elastic", "sentry")
+TRACERS = ("none", "lighttrace", "otel", "logfire", "ddtrace", "elastic", "sentry", "bare")
 WORKLOADS = (
     "manual", "unsampled", "flask", "flask_called", "flask_excluded", "fastapi", "fastapi_called", "fastapi_excluded", "requests",
     "httpx", "sqlite3", "psycopg",
 )  # fmt: skip
 COUNTS = {"manual": 5000, "unsampled": 5000, "sqlite3": 5000, "httpx": 300}  # operations at a time; of the others 1,000
+TURNS = {"httpx": 3}  # in a round: with a socket, processes of one tracer differ by more than the tracers do
 PEER_ROUNDS = 2  # what only has to be seen beside the others needs no more
 
 
@@ -128,11 +130,11 @@ def measure(
         if url is None:
             missing.update({(tracer, "psycopg"): "PostgreSQL's initdb and postgres are not installed" for tracer in names})
         for number in range(rounds):
-            for workload in kinds:
+            for workload in [kind for kind in kinds for _ in range(TURNS.get(kind, 1))]:
                 for tracer in names:
                     if (tracer, workload) in missing or workload not in SUITABLE.get(tracer, kinds):
                         continue
-                    if number >= PEER_ROUNDS and tracer not in ("none", "lighttrace", "otel"):
+                    if number >= PEER_ROUNDS and tracer not in ("none", "lighttrace", "otel", "bare"):
                         continue
                     figure, why = run("--child", tracer, workload, str(seconds), port=port)
                     if figure is None:

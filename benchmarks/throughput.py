@@ -1,6 +1,6 @@
 """Requests per second that a FastAPI service under uvicorn keeps at full load, one worker, export on.
 
-    python benchmarks/throughput.py [--tracers none,lighttrace,otel] [--rounds 9] [--seconds 2]
+    python benchmarks/throughput.py [--tracers none,lighttrace,otel,bare] [--rounds 9] [--seconds 2]
 
 The load comes from another process over kept-alive connections (`wrk` where it is installed, else a client of our
 own); the backend is a third. Tracers take turns within a round; the share is the median of each round's own ratio.
@@ -90,25 +90,30 @@ def started(tracer: str, sink: str) -> tuple["subprocess.Popen[bytes]", int]:
 def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[float, float, float]]:
     """Requests per second, the share of the untraced service's in the same round, and the share's spread; medians by tracer.
 
-    All services run all the time, idle but for the one whose turn it is, so that a slice may be short.
+    Each round has services of its own: where things lie in a process's memory alone makes 3% of difference. They take turns,
+    forth and back, and are idle when it is not theirs.
     """
     sys.path.insert(0, HERE)
     from overhead import sink
 
     rates: dict[str, list[float]] = {name: [] for name in names}
-    services: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
     with sink() as port:
-        try:
+        for number in range(rounds):
+            order = names if number % 2 else names[::-1]
+            services: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
+            slices: dict[str, list[float]] = {name: [] for name in names}
+            try:
+                for name in order:
+                    services[name] = started(name, port)
+                    load(services[name][1], 1)
+                for name in (*order, *reversed(order)):
+                    slices[name].append(load(services[name][1], seconds))
+            finally:
+                for process, _ in services.values():
+                    process.kill()
+                    process.wait()
             for name in names:
-                services[name] = started(name, port)
-                load(services[name][1], 1)
-            for number in range(rounds):
-                for name in names if number % 2 else reversed(names):
-                    rates[name].append(load(services[name][1], seconds))
-        finally:
-            for process, _ in services.values():
-                process.kill()
-                process.wait()
+                rates[name].append(statistics.mean(slices[name]))
     shares = {name: [a / b for a, b in zip(values, rates["none"], strict=True)] for name, values in rates.items()}
     return {
         name: (statistics.median(values), statistics.median(shares[name]), (max(shares[name]) - min(shares[name])) / 2)
@@ -118,7 +123,7 @@ def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tracers", default="none,lighttrace,otel")
+    parser.add_argument("--tracers", default="none,lighttrace,otel,bare")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=2)
     options = parser.parse_args()
