@@ -4,7 +4,8 @@ from collections import deque
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING
 
-from lighttrace.export.shedding import Sieve, weigh
+from lighttrace.export.shedding import Sieve
+from lighttrace.tracing.weight import weigh
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span

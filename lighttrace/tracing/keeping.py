@@ -17,12 +17,14 @@ from lighttrace import guard, semconv
 from lighttrace.tracing.local_trace import LocalTrace
 from lighttrace.tracing.sampling import ALL
 from lighttrace.tracing.span import ERROR
+from lighttrace.tracing.weight import weigh
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
 
 _MASK = (1 << 64) - 1
 _PART = 8  # one local root may hold one part in so many of all that is held
+_WEIGHED = 4  # one span in so many is weighed, for all of them
 _LONGEST_S = 60.0  # how long spans wait for a root that may never end
 _MOST_ROUTES = 1024
 
@@ -30,7 +32,7 @@ _MOST_ROUTES = 1024
 class Fate:
     """What becomes of the spans of one local root."""
 
-    __slots__ = ("failed", "held", "kept", "reason", "since")
+    __slots__ = ("failed", "held", "kept", "reason", "since", "weight")
 
     def __init__(self) -> None:
         self.held: list[Span] = []
@@ -38,6 +40,7 @@ class Fate:
         self.kept = False
         self.reason: str | None = None  # None until it is decided
         self.since = 0.0  # when the first span was held
+        self.weight = 0  # about how many bytes are held
 
 
 class Rate:
@@ -77,8 +80,8 @@ class Keeper:
     """Decides at the end of a local root. `put` takes spans that have ended, and hands those on that are kept.
 
     `ratio` (0 to 1) is the share of traces that are kept anyhow, chosen by trace id as the sampler `traceidratio` does, so
-    that every service with the same ratio keeps the same traces. `slower_than` is in seconds; `most` is how many spans may
-    wait for their roots.
+    that every service with the same ratio keeps the same traces. `slower_than` is in seconds; `most` and `most_bytes` are how
+    many spans may wait for their roots, and about how many bytes they may hold.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Keeper:
         slower_than: float | None = None,
         rates: Iterable[Mapping[str, Any]] = (),
         most: int = 8192,
+        most_bytes: int = 64 << 20,
     ) -> None:
         self._put = put
         self._bound = round(ratio * ALL)
@@ -98,6 +102,7 @@ class Keeper:
         self._rates = tuple([Rate(rule["route"], rule["per_second"]) for rule in rates])
         self._most = max(1, most)
         self._most_of_one = max(1, most // _PART)
+        self._most_bytes = most_bytes
         self._site = guard.site("tracing.keeping")
         self._closed = False
         self._reset()
@@ -107,6 +112,7 @@ class Keeper:
         self._lock = threading.RLock()
         self._open: dict[int, Fate] = {}  # those that hold spans, the oldest first
         self._held = 0
+        self._weight = 0
         self.kept = 0
         self.overflows = 0
         self.dropped: dict[str, int] = {}
@@ -169,6 +175,10 @@ class Keeper:
                     fate.since = monotonic()
                     self._open[id(fate)] = fate
                 fate.held.append(span)
+                if not self._held % _WEIGHED:
+                    weight = weigh(span) * _WEIGHED
+                    fate.weight += weight
+                    self._weight += weight
                 self._held += 1
                 decided = self._overflow(fate)
             for other, spans in decided:
@@ -177,9 +187,9 @@ class Keeper:
     def _overflow(self, fate: Fate) -> "list[tuple[Fate, list[Span]]]":
         """Decide now what holds too much or has waited too long. Under the lock."""
         oldest = next(iter(self._open.values()))
-        if len(fate.held) >= self._most_of_one:
+        if len(fate.held) >= self._most_of_one or fate.weight > self._most_bytes // _PART:
             decided = fate
-        elif self._held > self._most or fate.since - oldest.since > _LONGEST_S:
+        elif self._held > self._most or self._weight > self._most_bytes or fate.since - oldest.since > _LONGEST_S:
             decided = oldest
         else:
             return []
@@ -205,6 +215,8 @@ class Keeper:
         if held:
             self._open.pop(id(fate), None)
             self._held -= len(held)
+            self._weight -= fate.weight
+            fate.weight = 0
         return held
 
     def _speaks_for_itself(self, span: "Span", fate: Fate) -> bool:
@@ -285,4 +297,5 @@ def build(config: Any, put: "Callable[[Span], Any]") -> Keeper:
         slower_than=config.keep_slower_than_s,
         rates=config.keep,
         most=config.keep_held_spans,
+        most_bytes=config.queue_bytes,
     )

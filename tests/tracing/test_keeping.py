@@ -181,6 +181,32 @@ def test_a_root_with_too_many_spans_is_decided_early_and_still_tells_its_own_fai
     assert reasons(tracing) == ["error"]
 
 
+def test_large_spans_are_held_within_their_bytes() -> None:
+    tracing, keeper = keeping(ratio=0.0, most=100_000, most_bytes=1 << 20)
+    root = tracing.tracer.start_span("root")
+    below = trace.set_span_in_context(root, Context())
+    for number in range(1000):
+        tracing.tracer.start_span("child", below, attributes={"text": f"{number}" * 3000}).end()
+        assert keeper.stats()["held"] < 40  # an eighth of a mebibyte
+    others = [tracing.tracer.start_span("root") for _ in range(500)]
+    most = 0
+    for number, other in enumerate(others):
+        for _ in range(5):
+            attributes = {"text": f"{number:03}" * 1500}
+            tracing.tracer.start_span("child", trace.set_span_in_context(other, Context()), attributes=attributes).end()
+        most = max(most, keeper.stats()["held"])
+        assert keeper.stats()["held"] < 300
+    assert most > 100
+    stats = keeper.stats()
+    assert sum(stats["dropped"].values()) + stats["held"] == 3500
+    root.set_status(StatusCode.ERROR)
+    root.end()
+    for other in others:
+        other.end()
+    assert names(tracing) == ["root"]
+    assert (keeper.stats()["held"], keeper._weight) == (0, 0)
+
+
 def test_many_roots_that_never_end_hold_no_more_than_the_bound() -> None:
     tracing, keeper = keeping(ratio=0.0, most=64)
     roots = [tracing.tracer.start_span("root") for _ in range(500)]
