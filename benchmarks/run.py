@@ -33,10 +33,7 @@ WHAT = {
     "fastapi_excluded": "excluded route, FastAPI", "requests": "call through requests", "httpx": "call through httpx",
     "sqlite3": "query through sqlite3", "psycopg": "query through psycopg",
 }  # fmt: skip
-GOALS = {
-    "manual": 0.07, "flask": 0.07, "flask_called": 0.07, "fastapi": 0.07, "fastapi_called": 0.07, "requests": 0.08, "httpx": 0.08,
-    "sqlite3": 0.08, "psycopg": 0.10,
-}  # fmt: skip
+GOALS = {"manual": 0.07, "flask": 0.07, "fastapi": 0.07, "requests": 0.08, "httpx": 0.08, "sqlite3": 0.08, "psycopg": 0.10}
 PACKAGES = (
     "lighttrace", "opentelemetry-sdk", "opentelemetry-instrumentation", "logfire", "ddtrace", "elastic-apm", "sentry-sdk", "flask",
     "fastapi", "starlette", "uvicorn", "requests", "httpx", "psycopg",
