@@ -229,32 +229,46 @@ class SpanQueue:
 
     def _export(self, batch: "list[Span]") -> None:
         """Send one batch, trying again within one deadline; the spans are accounted for in any case."""
-        if not batch:  # shed in the meantime
-            return
-        outcome = Outcome("error")
+        try:
+            going = bool(batch)  # else it was shed in the meantime
+            while going:
+                part = batch[: self._sender.most(len(batch))]
+                outcome, broken = self._deliver(part)
+                if not outcome.too_large:  # else there will be less next time
+                    going = self._settle(batch, part, outcome, broken)
+                    self._tell_drops()
+        finally:
+            if batch:  # by an exception that is not ours to stop, or settled already: it is asked there
+                self._settle(batch, batch.copy(), Outcome("error"), 0)
+
+    def _deliver(self, part: "list[Span]") -> tuple[Outcome, int]:
+        """What became of some spans, and how many of them could not be encoded."""
         broken: list[Span] = []
         self._behind = True
         try:
-            outcome = self._sender.deliver(batch, broken, self._books)
+            return self._sender.deliver(part, broken, self._books), len(broken)
         except (Exception, SystemExit) as error:  # somebody else's exporter must not end the worker
             guard.site("export.exporter").failed(error)
+            return Outcome("error"), len(broken)
         finally:
             self._behind = False
-            self._settle(batch, outcome, len(broken))
-            self._tell_drops()
 
-    def _settle(self, batch: "list[Span]", outcome: Outcome, broken: int) -> None:
-        """Account for a batch that was sent, or could not be."""
+    def _settle(self, batch: "list[Span]", part: "list[Span]", outcome: Outcome, broken: int) -> bool:
+        """Account for what a batch begins with, which was sent or could not be. False if nothing is left of it to be sent now."""
         with self._done:
             if self._in_flight is not batch:  # given up by `shutdown` and counted there
-                return
-            self._in_flight = []
-            if self._sender.keeps(outcome, len(batch) - broken):
+                return False
+            if self._sender.keeps(outcome):
+                self._in_flight = []
                 self._store.put_back(batch)
                 self._make_room()  # this says who goes if there is no room for all
-                return
-            self._books.settle(outcome, len(batch) - broken, broken)
-            self._leave(batch)
+                return False
+            del batch[: len(part)]
+            if not batch:
+                self._in_flight = []
+            self._books.settle(outcome, len(part) - broken, broken)
+            self._leave(part)
+            return bool(batch)
 
     def _tell_drops(self) -> None:
         if self._shed_untold and self._sender.teller.dropped(self._books.text()):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _BACKOFF = (0.25, 5.0)  # seconds: the first pause between tries, and the longest
 _USUAL_BATCH = 512
 _USUAL_BYTES = 1_000_000  # what a request has at most where more spans than that are sent at once: proxies refuse more
+_ANY = 1 << 20
+_MOST_REFUSED = 16  # times in a row: from any batch down to one span, and some more
 _LAST_TRIES = 3  # for a batch on the way out: a program that ends waits for no backend to come up
 
 _parents: list[Any] = []
@@ -30,11 +32,12 @@ class Sender:
     """
 
     __slots__ = (
-        "_make_exporter",
-        "_timeout",
-        "deadline",
         "_bytes",
         "_limit",
+        "_make_exporter",
+        "_refused",
+        "_timeout",
+        "deadline",
         "exporter",
         "hurry",
         "not_before",
@@ -54,7 +57,8 @@ class Sender:
         self.not_before = 0.0  # when the backend wants to hear of us again
         self.repeated = 0  # spans sent again because an answer was lost: the backend may have them twice
         self._bytes = 0  # that a span took in the last request, if the exporter's payloads tell
-        self._limit = 1 << 20  # spans that the backend takes at once, as far as it has said
+        self._limit = _ANY  # spans that the backend takes at once, as far as it has said
+        self._refused = 0  # how often in a row it has said that there were too many
 
     def most(self, batch_size: int) -> int:
         """How many spans to send at once, where `batch_size` is allowed."""
@@ -76,7 +80,9 @@ class Sender:
         outcome = self.send(exporter, payload, len(batch) - len(broken), books.text)
         if outcome.too_large:
             self._limit = max(1, len(batch) // 2)
-        elif not outcome.reason and self._limit < 1 << 20:
+        elif self._refused > _MOST_REFUSED:  # whatever it means, small batches do not help: spare the backend a flood of them
+            self._limit = _ANY
+        elif not outcome.reason and self._limit < _ANY:
             self._limit += self._limit // 16 + 1  # slowly: it may have been one large span, or what the backend always says
         if dropped and not outcome.reason:
             books.told(dropped)
@@ -95,10 +101,14 @@ class Sender:
         while not self._is_paused():
             outcome = exporter.send(payload, max(0.05, self._until(deadline) - time.monotonic()))
             self._again(outcome.repeats * count)
-            if outcome.too_large and count > 1:
-                guard.count("export.batch_too_large")
-                return outcome
+            if outcome.too_large:
+                self._refused += 1
+                outcome.too_large = count > 1 and self._refused <= _MOST_REFUSED
+                if outcome.too_large:
+                    guard.count("export.batch_too_large")
+                    return outcome
             if not outcome.reason:
+                self._refused = 0
                 self.teller.arrived(drops)
                 return outcome
             self.teller.failed(outcome.reason)
@@ -150,14 +160,11 @@ class Sender:
                 meanwhile()
         return True
 
-    def keeps(self, outcome: Outcome, count: int) -> bool:
-        """Whether a batch of `count` spans that did not arrive may do so later.
+    def keeps(self, outcome: Outcome) -> bool:
+        """Whether a batch that did not arrive may do so later.
 
-        It was too large, the sender is paused, or the backend asked to be left alone for longer than a batch has, and there
-        is time for it.
+        The sender is paused, or the backend asked to be left alone for longer than a batch has, and there is time for it.
         """
-        if outcome.too_large and count > 1:
-            return True
         if not outcome.reason or not outcome.retry:
             return False
         if self.paused:

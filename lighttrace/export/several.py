@@ -1,7 +1,7 @@
 """Several exporters at once: each gets every span, and one that fails does no harm to the others."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard
@@ -11,15 +11,20 @@ if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
 
 
+_MOST_REFUSED = 16  # times in a row that a batch is halved: from any size down to one span, and some more
+
+
 class _Delivery:
-    """One batch on its way: who still waits for it, and the failure for good of one who will not get it."""
+    """One batch on its way: who still waits for it or for a part of it, and what some will not get."""
 
-    __slots__ = ("extra", "lost", "waiting")
+    __slots__ = ("count", "extra", "lost", "rejected", "waiting")
 
-    def __init__(self, extra: dict[str, Any] | None) -> None:
+    def __init__(self, count: int, extra: dict[str, Any] | None) -> None:
+        self.count = count
         self.extra = extra
         self.waiting: list[tuple[Exporter, Any, list[Span]]] = []  # and what each of them prepared, of which spans
-        self.lost: Outcome | None = None
+        self.lost: Outcome | None = None  # the failure for good of one who gets none of it
+        self.rejected: Counter[int] = Counter()  # spans that one does not get, though it gets others; by its id
 
 
 class SeveralExporters:
@@ -31,7 +36,7 @@ class SeveralExporters:
 
     def prepare(self, batch: "list[Span]", extra: dict[str, Any] | None, broken: "list[Span] | None" = None) -> _Delivery:
         """Encode the batch for each of them."""
-        delivery = _Delivery(extra)
+        delivery = _Delivery(len(batch), extra)
         nobodys: list[Span] | None = None
         for exporter in self.exporters:
             without: list[Span] = []
@@ -49,24 +54,29 @@ class SeveralExporters:
         """Send to all that still wait for it. The outcome is the first failure worth another try, else one for good."""
         deadline = time.monotonic() + timeout
         failed: Outcome | None = None
-        rejected = repeats = 0
+        repeats = 0
         unanswered = False
+        refused: Counter[int] = Counter()
         waiting, payload.waiting = deque(payload.waiting), []
         while waiting:
             # A fair share each, so that one that hangs leaves the others their time.
             share = max(0.05, (deadline - time.monotonic()) / len(waiting))
             exporter, prepared, batch = waiting.popleft()
+            key = id(exporter)
             try:
                 outcome = exporter.send(prepared, share)
+                refused[key] = refused[key] + 1 if outcome.too_large else 0
+                if outcome.too_large and len(batch) > 1 and refused[key] <= _MOST_REFUSED:  # the others may have it by now
+                    guard.count("export.batch_too_large")
+                    half = len(batch) // 2
+                    waiting.extendleft(
+                        [(exporter, exporter.prepare(part, payload.extra, []), part) for part in (batch[half:], batch[:half])]
+                    )
+                    continue
             except Exception as error:
                 self._site.failed(error)
                 outcome = Outcome(f"error: {type(exporter).__name__}")
-            if outcome.too_large and len(batch) > 1:  # for this one: the others may have it by now
-                guard.count("export.batch_too_large")
-                for part in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-                    waiting.append((exporter, exporter.prepare(part, payload.extra, []), part))
-                continue
-            rejected = max(rejected, outcome.rejected)
+            payload.rejected[key] += outcome.rejected
             repeats += outcome.repeats
             unanswered = unanswered or outcome.unanswered
             if outcome.reason:
@@ -74,9 +84,12 @@ class SeveralExporters:
                 if outcome.retry:
                     payload.waiting.append((exporter, prepared, batch))
                     failed = failed or outcome
+                elif len(batch) < payload.count:
+                    payload.rejected[key] += len(batch)
                 else:
                     payload.lost = outcome
         last = failed or payload.lost or ARRIVED
+        rejected = max(payload.rejected.values(), default=0)
         return Outcome(
             last.reason, retry=last.retry, retry_after=last.retry_after, rejected=rejected, unanswered=unanswered, repeats=repeats
         )

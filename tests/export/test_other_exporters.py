@@ -200,10 +200,38 @@ def test_each_of_several_gets_every_span_once(spans: list[Any], tracer: Any) -> 
 
 
 class Narrow(Scripted):
-    """One that takes two spans at once."""
+    """One that takes two spans at once, and none called "giant"."""
+
+    most = 2
+    refused = 0
 
     def send(self, payload: list[str], timeout: float) -> Outcome:
-        return Outcome("status_413", too_large=True) if len(payload) > 2 else super().send(payload, timeout)
+        if len(payload) > self.most or "giant" in payload:
+            self.refused += 1
+            return Outcome("status_413", too_large=True)
+        return super().send(payload, timeout)
+
+
+class Named:
+    """A span, as far as `Scripted` looks at it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+
+def test_one_that_takes_nothing_loses_no_more_than_it_must_and_is_not_flooded() -> None:
+    narrow, wide = Narrow(), Scripted()
+    several = SeveralExporters([narrow, wide])
+    batch: list[Any] = [Named("giant" if number == 3 else str(number)) for number in range(8)]
+    outcome = several.send(several.prepare(batch, None), 1)
+    assert (outcome.reason, outcome.rejected) == ("", 1)
+    assert sum(map(len, narrow.batches)) == 7
+    assert [len(names) for names in wide.batches] == [8]
+    narrow.most = narrow.refused = 0
+    batch = [Named(str(number)) for number in range(2048)]
+    outcome = several.send(several.prepare(batch, None), 1)
+    assert (outcome.reason, outcome.rejected) == ("", 2048)
+    assert narrow.refused < 40
 
 
 def test_one_that_takes_less_at_once_is_given_less_and_the_others_nothing_twice() -> None:

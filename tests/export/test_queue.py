@@ -178,6 +178,58 @@ def test_a_batch_that_is_too_large_goes_in_parts_and_nothing_else_is_lost(caplog
     assert queue.shutdown(5)
 
 
+def test_a_backend_that_says_too_large_to_everything_is_not_flooded() -> None:
+    exporter = Narrow(0)
+    queue, tracer = traced(exporter, size=4096)
+    for number in range(2000):
+        tracer.start_span(str(number)).end()
+    assert queue.shutdown(10)
+    assert queue.stats() == {"exported": 0, "dropped": {"status_413": 2000}, "queued": 0}
+    assert exporter.refused < 40
+
+
+def test_nothing_is_shed_for_a_batch_that_goes_in_parts() -> None:
+    exporter = Narrow(100)
+    exporter.gate.clear()
+    queue, tracer = traced(exporter, size=1000, batch_size=500, delay=60)
+    exporter.most = 1000
+    for number in range(500):
+        tracer.start_span(str(number)).end()
+    assert exporter.entered.wait(10)  # the first batch is on its way
+    exporter.most = 100
+    for number in range(500, 1499):  # and the queue as full as it may be
+        tracer.start_span(str(number)).end()
+    exporter.gate.set()
+    assert queue.shutdown(10)
+    assert sorted(int(span.name) for batch in exporter.batches for span in batch) == list(range(1499))
+    assert queue.stats() == {"exported": 1499, "dropped": {}, "queued": 0}
+
+
+class Interrupted(BaseException):
+    """Nobody's to stop."""
+
+
+def test_books_balance_where_an_exception_that_is_not_ours_to_stop_ends_a_batch_in_parts() -> None:
+    exporter = Narrow(100)
+    queue, tracer = traced(exporter, size=1000, delay=60)
+    queue.wake_at = 1 << 60
+    for number in range(400):
+        tracer.start_span(str(number)).end()
+    send = exporter.send
+
+    def interrupted(payload: list[Any], timeout: float) -> Outcome:
+        if len(exporter.batches) == 2:
+            raise Interrupted
+        return send(payload, timeout)
+
+    exporter.send = interrupted  # type: ignore[method-assign]  # as a greenlet's end would come
+    with pytest.raises(Interrupted):
+        queue._export(queue._take())
+    sent = sum(map(len, exporter.batches))
+    assert len(exporter.batches) == 2
+    assert queue.stats() == {"exported": sent, "dropped": {"error": 400 - sent}, "queued": 0}
+
+
 class Weighed(Scripted):
     """An exporter whose payloads are bytes, so many for each span."""
 

@@ -218,6 +218,23 @@ def test_what_a_partial_success_refuses_is_counted_and_not_sent_again(backend: B
     assert queue.stats() == {"exported": 3, "dropped": {"rejected": 2}, "queued": 0}
 
 
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json", "grpc"])
+def test_a_backend_that_takes_less_at_once_gets_everything_once(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+    with GrpcBackend(most_bytes=30_000) if protocol == "grpc" else Backend() as backend:
+        backend.most_bytes = 30_000  # some 200 spans
+        queue, tracer = traced(backend, queue_size=5000, protocol=protocol)
+        for number in range(4000):
+            tracer.start_span(f"span {number}", attributes={"number": number}).end()
+        tracer.start_span("too large", attributes={"text": "x" * 40_000}).end()
+        assert queue.shutdown(20)
+        assert queue.stats()["exported"] == 4000
+        assert sum(queue.stats()["dropped"].values()) == 1
+        names = backend.names()
+        assert (len(names), max(names.values())) == (4000, 1)
+        assert len(caplog.messages) == 1  # of the one that is too large by itself
+        assert len(backend.requests) < 200
+
+
 def test_an_answer_that_cannot_be_read_is_still_an_answer(backend: Backend) -> None:
     backend.answer = GARBAGE_BODY
     queue, tracer = traced(backend)
