@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from lighttrace import runtime
-from lighttrace.tracing.context import reset_current, set_current
+from lighttrace.tracing.context import read_current, reset_current, set_current
 from lighttrace.tracing.shared import Shared
 
 DISABLED = ["httpx", "fastapi", "starlette"]
@@ -29,29 +29,34 @@ def instrument(library: str) -> None:
 
 
 def _httpx(tracer: Any, put: Callable[[Any], None]) -> None:
+    import h11
     import httpx
 
     client: Any = httpx.Client
-    send = client._send_single_request
-    parent, baggage = b"traceparent", b"baggage"
-    who = (baggage, baggage, b"lighttrace.caller.service=bench,lighttrace.caller.team=bench-team")
+    connection: Any = h11.Connection
+    send, write = client._send_single_request, connection.send
+    baggage = "lighttrace.caller.service=bench,lighttrace.caller.team=bench-team"
     shared = Shared({"http.request.method": "GET", "server.address": "127.0.0.1", "server.port": 8000, "url.full": "http://127.0.0.1:8000/users/7?a=1"})  # fmt: skip
 
     def traced(self: Any, request: Any) -> Any:
         span = tracer.start_root("GET", SpanKind.CLIENT, {}, shared)
         token = set_current(span)
-        headers = request.headers._list
-        headers.append((parent, parent, f"00-{span._trace.id_bytes.hex()}-{span._span_id:016x}-03".encode()))
-        headers.append(who)
         response = send(self, request)
-        del headers[-2:]
         reset_current(token)
         span._own["http.response.status_code"] = response.status_code
         span._end = time_ns()
         put(span)
         return response
 
-    client._send_single_request = traced
+    def write_head(self: Any, event: Any) -> Any:
+        written = write(self, event)
+        if type(event) is h11.Request:
+            span: Any = read_current()
+            parent = f"00-{span._trace.id_bytes.hex()}-{span._span_id:016x}-03"
+            return written[:-2] + f"traceparent: {parent}\r\nbaggage: {baggage}\r\n\r\n".encode()
+        return written
+
+    client._send_single_request, connection.send = traced, write_head
 
 
 def _fastapi(tracer: Any, put: Callable[[Any], None]) -> None:

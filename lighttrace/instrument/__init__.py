@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from lighttrace.instrument.db import Database as Database
     from lighttrace.instrument.db import DbPatch as DbPatch
     from lighttrace.instrument.dbapi import FactoryPatch as FactoryPatch
-    from lighttrace.instrument.http_client import ArrivalPatch as ArrivalPatch
+    from lighttrace.instrument.heads import HeadPatch as HeadPatch
+    from lighttrace.instrument.heads import LateHeaders as LateHeaders
     from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch
     from lighttrace.instrument.http_client import ResendPatch as ResendPatch
     from lighttrace.instrument.http_server import FailurePatch as FailurePatch
@@ -28,15 +29,16 @@ if TYPE_CHECKING:
 
 # Each loaded with the first integration that uses it: a program without a database never reads the database's engine.
 _WHERE = {
-    "ArrivalPatch": "lighttrace.instrument.http_client",
     "AsgiPatch": "lighttrace.instrument.asgi",
     "Database": "lighttrace.instrument.db",
     "DbPatch": "lighttrace.instrument.db",
     "FactoryPatch": "lighttrace.instrument.dbapi",
     "FailurePatch": "lighttrace.instrument.http_server",
     "FollowPatch": "lighttrace.instrument.resends",
+    "HeadPatch": "lighttrace.instrument.heads",
     "HttpClientPatch": "lighttrace.instrument.http_client",
     "Integration": "lighttrace.instrument.registry",
+    "LateHeaders": "lighttrace.instrument.heads",
     "MatchPatch": "lighttrace.instrument.http_server",
     "MountPatch": "lighttrace.instrument.http_server",
     "RawHeaders": "lighttrace.instrument.carriers",

@@ -81,7 +81,7 @@ class AsgiPatch(Patch):
                 name, shared = _look_up(scope, headers)
             attributes: dict[str, Any] = {PATH: path or "/"}
             if query:
-                attributes[QUERY] = redaction.query(query.decode("latin-1"))
+                attributes[QUERY] = redaction.queries[query]
             if client:
                 attributes[CLIENT] = client[0]
             context = read_current()

@@ -30,6 +30,21 @@ def around(original: Callable[..., Any], begin: Begin, finish: Finish, fail: Fai
     return disguise(wrapper, original)  # type: ignore[no-any-return]  # what came in
 
 
+_SWALLOWS_KEYWORDS = 0x08  # inspect.CO_VARKEYWORDS, without importing it
+
+
+def enough(adapter: Any) -> int:
+    """How many positional arguments are all that an adapter with its target's signature looks at, where they are given.
+
+    It then need not be called with the keywords that it swallows: unpacking them costs more than what it does. -1 if it has
+    to be. Whoever wants one of them by its name lists it.
+    """
+    code = getattr(adapter, "__code__", None)
+    if code is None or code.co_kwonlyargcount or not code.co_flags & _SWALLOWS_KEYWORDS:
+        return -1
+    return int(code.co_argcount)
+
+
 def listening(original: Callable[..., Any], site: Any, hear: Callable[[Any, Any], None]) -> Callable[..., Any]:
     """`original`, a function or coroutine function, with `hear(args, kwargs)` told before each call while `site` is enabled.
 

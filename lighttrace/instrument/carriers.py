@@ -93,6 +93,13 @@ class StoredHeaders(Headers):
 
 
 _lower_name = itemgetter(1)
+
+
+def lower_names(headers: list[tuple[bytes, bytes, bytes]]) -> list[bytes]:
+    """The names in the list behind `httpx.Headers`."""
+    return list(map(_lower_name, headers))
+
+
 _RAW_PARENT, _RAW_BAGGAGE = TRACEPARENT.encode(), BAGGAGE.encode()
 
 
@@ -107,7 +114,7 @@ class RawHeaders(Headers):
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`; flat, because nearly every call comes this way."""
         headers = self._headers
-        names = list(map(_lower_name, headers))
+        names = lower_names(headers)
         if state is not None or _RAW_PARENT in names or _RAW_BAGGAGE in names:
             return Headers.carry(self, parent, state, baggage)
         headers.append((_RAW_PARENT, _RAW_PARENT, parent.encode()))

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
 from lighttrace.instrument import hosts, sql
-from lighttrace.instrument.call import around, around_block
+from lighttrace.instrument.call import around, around_block, enough
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.http_client import scope_of
 from lighttrace.instrument.patching import Patch
@@ -85,6 +85,7 @@ class DbPatch(Patch):
         super().__init__(target)
         self.block = block
         self.read_call = read_call
+        self._enough = enough(read_call)
         self.read_database = read_database
         self.read_code = read_code
         self.scope: Scope = Scope("", covers=True)
@@ -115,7 +116,8 @@ class DbPatch(Patch):
             tracer = scope.tracer if scope.provider is state.provider else scope.find()
             if tracer is None:
                 return None
-            call = self.read_call(*args, **kwargs)
+            read_call = self.read_call
+            call = read_call(*args) if not kwargs or len(args) == self._enough else read_call(*args, **kwargs)
             if call is None:
                 return None
             connection, statement, beside, batch = call
@@ -133,6 +135,8 @@ class DbPatch(Patch):
                 known = self._describe(facts, statement, beside is not None and beside is not False)
             name, shared = known
             if batch is None:
+                if not context and tracer.pipeline.keeps_roots:
+                    return tracer.start_root(name, CLIENT, {}, shared)
                 return tracer.start(name, CLIENT, {}, context, None, shared)
             attributes = dict(shared.attributes)
             return tracer.start(_batch(name, attributes, batch), CLIENT, attributes, context)

@@ -37,7 +37,6 @@ class State:
         "client_response_headers",
         "edge",
         "exclude",
-        "harmless",
         "known_methods",
         "provider",
         "redacted_parameters",
@@ -70,7 +69,6 @@ class State:
         # one that it read.
         self.callers = Bounded(2048)  # what many requests have in common: the span's name and its first attributes
         self.routed = Bounded(4096)  # method, route and handler: the span's name and its owner
-        self.harmless = Bounded(1024)  # short query strings in which no secret was found
         self.told = Bounded(1024)  # short baggage: what it says of the caller, see `propagate.read_caller`
 
 
@@ -95,7 +93,9 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.server_request_headers = config.server_request_headers
     state.server_response_headers = config.server_response_headers
     state.redacted_parameters = config.redacted_parameters
-    state.harmless = Bounded(1024)  # after the parameters that it is about
+    redaction = sys.modules.get("lighttrace.instrument.redaction")
+    if redaction is not None:
+        redaction.forget()
     state.capture_literals = config.capture_literals
     state.edge = config.edge
     state.told = Bounded(1024)  # after whether any of it is believed

@@ -22,9 +22,10 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction, resends
-from lighttrace.instrument.call import around, disguise, listening
+from lighttrace.instrument.call import around, disguise, enough
 from lighttrace.instrument.carriers import Headers, copy_of
 from lighttrace.instrument.engine import Bounded, Scope, state
+from lighttrace.instrument.heads import LATE, HeadPatch
 from lighttrace.instrument.hosts import host_of
 from lighttrace.instrument.patching import Patch
 from lighttrace.instrument.resends import noted
@@ -76,15 +77,19 @@ class HttpClientPatch(Patch):
         read_headers: Callable[[Any], Any] | None = None,
         headers_argument: str | None = None,
         read_attempt: Callable[..., Any] | None = None,
+        heads: HeadPatch | None = None,
     ) -> None:
         """`headers_argument` names the argument with the headers where they are the caller's own: a copy goes on in their place.
 
         `read_attempt` gives the object that stands for this attempt, where a `FollowPatch` notes what stands for the next one.
+        `heads` is where the headers of requests with `LateHeaders` are added.
         """
         super().__init__(target)
+        self.heads = heads
         self.read_attempt = read_attempt
         self.headers_argument = headers_argument
         self.read_request = read_request
+        self._enough = enough(read_request)
         self.read_status = read_status
         self.read_headers = read_headers
         self.scope: Scope = Scope("", covers=True)
@@ -106,7 +111,8 @@ class HttpClientPatch(Patch):
         site = self.site
         if not site.enabled:
             return None
-        call = span = None
+        call = None
+        span: Any = None
         try:
             context = read_current()
             previous = beside = None
@@ -127,7 +133,8 @@ class HttpClientPatch(Patch):
             tracer = scope.tracer if scope.provider is state.provider else scope.find()
             if tracer is None:
                 return None
-            request = self.read_request(*args, **kwargs)
+            read_request = self.read_request
+            request = read_request(*args) if not kwargs or len(args) == self._enough else read_request(*args, **kwargs)
             if request is None:
                 return None
             method, url, headers = request
@@ -138,7 +145,10 @@ class HttpClientPatch(Patch):
             if known is None:
                 known = self._read_target(method, url)
             name, shared, internal = known
-            span = tracer.start(name, CLIENT, {}, context, None, shared)
+            if not context and tracer.pipeline.keeps_roots:
+                span = tracer.start_root(name, CLIENT, {}, shared)
+            else:
+                span = tracer.start(name, CLIENT, {}, context, None, shared)
             call = ClientCall()
             call.span = span
             call.headers = headers
@@ -190,6 +200,8 @@ class HttpClientPatch(Patch):
             del span._call
             if call.added and self.headers_argument is None:
                 call.headers.withdraw(call.added)  # type: ignore[union-attr]  # there until now
+                if call.added is LATE and self.heads is not None:
+                    self.heads.missed()
             call.headers = None
             if type(span) is not Span or span._end:
                 return
@@ -217,24 +229,6 @@ class HttpClientPatch(Patch):
         if type(span) is Span and not span._end:
             errors.fail(span, error, redact(error))
             span.end()
-
-
-class ArrivalPatch(Patch):
-    """A seam inside a call, where the library has its answer and goes on to look at what it sent: our headers are taken out
-    before that, so that it does not work on them.
-    """
-
-    def wrap(self, original: Any) -> Any:
-        return listening(original, self.site, self._hear)
-
-    def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        try:
-            call = getattr(span_of(read_current()), "_call", None)
-            if call is not None and call.added and call.headers is not None:
-                added, call.added = call.added, ()
-                call.headers.withdraw(added)
-        except Exception as error:
-            self.site.failed(error)
 
 
 class ResendPatch(Patch):

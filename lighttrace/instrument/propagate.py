@@ -65,6 +65,10 @@ def chosen() -> Any:
     return _otel[_name]
 
 
+_FLAGS = [f"-{flags:02x}" for flags in range(256)]
+"""How a traceparent ends."""
+
+
 def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers, internal: bool) -> tuple[str, ...]:
     """Add the headers for a call made under `span` in `context`; gives the names of those added, for `Headers.withdraw`.
 
@@ -73,7 +77,10 @@ def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers
     if textmap is not None or (_otel is not None and _otel[_name] is not _own):
         return _inject_with(chosen(), span, Context() if context is None else context, headers, internal)
     trace = span._trace
-    parent = f"{trace.header or trace.parent_prefix()}{span._span_id:016x}-{trace.flags:02x}"
+    prefix = trace.header
+    if prefix is None:
+        prefix = trace.header = f"00-{trace.id_bytes.hex()}-"
+    parent = f"{prefix}{span._span_id:016x}{_FLAGS[trace.flags]}"
     far = trace.far
     if context is None:  # no baggage of the program's own
         text = (state.caller.get(span._owner.team) or caller_of(span._owner.team)) if internal else None

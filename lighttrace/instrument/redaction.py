@@ -2,7 +2,7 @@
 
 import re
 
-from lighttrace.instrument.engine import state
+from lighttrace.instrument.engine import Bounded, state
 from lighttrace.secret_names import IN_QUERIES, PARTS, REDACTED, WHOLE
 
 _SECRET = re.compile(rf"(?i){'|'.join(PARTS)}|^(?:{'|'.join(IN_QUERIES + WHOLE)})$")
@@ -27,26 +27,42 @@ def _is_secret(name: str) -> bool:
     return name.lower() in chosen
 
 
+class Queries(Bounded):
+    """query string, as text or in bytes: the text without its secrets. Remembers short ones that have none: they may come again."""
+
+    __slots__ = ()
+
+    def __missing__(self, given: str | bytes) -> str:
+        text = given if type(given) is str else given.decode("latin-1")  # type: ignore[union-attr]  # else it is bytes
+        if state.redacted_parameters is None and not _QUICK.search(text.casefold()):
+            if len(text) < _SHORT:
+                self[given] = text
+            return text
+        # Part by part, and not with one pattern for all: what a stranger sends must take time in proportion to its length.
+        parts = _SEPARATOR.split(text)
+        for index in range(0, len(parts), 2):
+            name, equals, value = parts[index].partition("=")
+            if equals and value and _is_secret(name):
+                parts[index] = f"{name}={REDACTED}"
+        return "".join(parts)
+
+
+queries = Queries(1024)
+
+
+def forget() -> None:
+    """Another configuration may take other parameters for secrets."""
+    global queries
+    queries = Queries(1024)
+
+
 def query(text: str) -> str:
     """A query string without its secrets.
 
     >>> query("page=2&api_key=abc&X-Amz-Signature=f00")
     'page=2&api_key=REDACTED&X-Amz-Signature=REDACTED'
     """
-    harmless = state.harmless
-    if text in harmless:
-        return text
-    if state.redacted_parameters is None and not _QUICK.search(text.casefold()):
-        if len(text) < _SHORT:
-            harmless[text] = True
-        return text
-    # Part by part, and not with one pattern for all: what a stranger sends must take time in proportion to its length.
-    parts = _SEPARATOR.split(text)
-    for index in range(0, len(parts), 2):
-        name, equals, value = parts[index].partition("=")
-        if equals and value and _is_secret(name):
-            parts[index] = f"{name}={REDACTED}"
-    return "".join(parts)
+    return queries[text]  # type: ignore[no-any-return]  # a cache of anything
 
 
 def url(text: str) -> str:

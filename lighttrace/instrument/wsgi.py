@@ -63,6 +63,9 @@ class WsgiPatch(Patch):
                 reset_current(call.token)
             except (ValueError, RuntimeError):
                 guard.count("context.detached_elsewhere")
+            if type(body) in _COMPLETE:
+                call.end()
+                return body
             return call.around(body, environ)
 
         return disguise(wrapper, original)
@@ -81,7 +84,7 @@ class WsgiPatch(Patch):
             root = environ.get("SCRIPT_NAME")
             attributes: dict[str, Any] = {PATH: (root + path if root else path) or "/"}
             if query:
-                attributes[QUERY] = redaction.query(query)
+                attributes[QUERY] = redaction.queries[query]
             if address:
                 attributes[CLIENT] = address
             context = read_current()
@@ -128,9 +131,6 @@ class WsgiCall(ServerCall):
 
     def around(self, body: Any, environ: dict[str, Any]) -> Any:
         """The body as the server gets it: as it is where nothing more can happen in it, else followed to its end."""
-        if type(body) in _COMPLETE:
-            self.end()
-            return body
         wrapper = environ.get("wsgi.file_wrapper")
         if wrapper is not None and isinstance(wrapper, type) and isinstance(body, wrapper):
             self.end()
@@ -164,15 +164,16 @@ class Body:
 
     def close(self) -> None:
         """Close the application's body, then end the span."""
+        call = self._call
         try:
             close = getattr(self._body, "close", None)
             if close is not None:
                 close()
         except BaseException as error:
-            self._call.fail(error)
+            call.fail(error)
             raise
         finally:
-            self._call.end()
+            call.end()
 
     def __del__(self) -> None:
         if not self._call.span._end:

@@ -1,11 +1,24 @@
 """Trace requests sent through httpx, sync and async: one span per request on the wire, redirects and auth included."""
 
-from lighttrace.instrument import ArrivalPatch, FollowPatch, HttpClientPatch, Integration, RawHeaders
+import httpx
+
+from lighttrace.instrument import FollowPatch, HeadPatch, HttpClientPatch, Integration, LateHeaders, RawHeaders
+
+# Every request of httpcore's over HTTP/1.1 passes here; nothing else in httpx or httpcore does.
+HEADS = HeadPatch("h11:Connection.send", "Request")
+PLAIN = frozenset(getattr(httpx, name, None) for name in ("HTTPTransport", "AsyncHTTPTransport"))
 
 
 def read_request(client, request):
+    try:
+        # Private, and read in 0.23 to 0.28 (httpcore 0.15 to 1.0): nothing public says whether a request will go over HTTP/1.1.
+        transport = client._transport
+        late = HEADS.ready and type(transport) in PLAIN and not client._mounts and not transport._pool._http2
+    except AttributeError:
+        late = False
+    headers = LateHeaders(request.headers) if late else RawHeaders(request.headers)
     # Behind the URL, a tuple that `str` makes the same text of (private, read in 0.23 to 0.28): that text costs 60 steps.
-    return request.method, getattr(request.url, "_uri_reference", request.url), RawHeaders(request.headers)
+    return request.method, getattr(request.url, "_uri_reference", request.url), headers
 
 
 def read_status(response):
@@ -24,25 +37,20 @@ def read_attempts(client, request, response):
     return (request,)
 
 
+def calls_of(target):
+    return HttpClientPatch(target, read_request, read_status, read_headers=read_headers, read_attempt=read_attempt, heads=HEADS)
+
+
 # Private, and read in 0.23 to 0.28: the public `Client.send` follows redirects inside, and the public
 # `BaseTransport.handle_request` is overridden by every transport that a user brings.
 INTEGRATION = Integration(
     name="httpx",
     requires="httpx>=0.23",
     patches=(
-        HttpClientPatch(
-            "httpx:Client._send_single_request", read_request, read_status, read_headers=read_headers, read_attempt=read_attempt
-        ),
-        HttpClientPatch(
-            "httpx:AsyncClient._send_single_request",
-            read_request,
-            read_status,
-            read_headers=read_headers,
-            read_attempt=read_attempt,
-        ),
+        calls_of("httpx:Client._send_single_request"),
+        calls_of("httpx:AsyncClient._send_single_request"),
         # Called for redirects only, and as private: nothing public says which request was made from which.
         FollowPatch("httpx._client:BaseClient._build_redirect_request", read_attempts),
-        # Builds a request for the standard library's cookies, header by header.
-        ArrivalPatch("httpx:Cookies.extract_cookies"),
+        HEADS,
     ),
 )

@@ -21,7 +21,7 @@ class LocalTrace:
     trace_id: int
     id_bytes: bytes  # the same
     flags: int
-    header: str | None  # "00-<trace id>-", made when the first header is written
+    header: str | None  # the traceparent up to the span's id, made when the first header is written
     far: "Far | None"
 
     def handing_down(self, inherited: Owner) -> "LocalTrace":
@@ -29,11 +29,6 @@ class LocalTrace:
         made = local_trace(self.trace_id, self.flags, self.state, self.remote)
         made.header, made.inherited, made.fate = self.header, inherited, self
         return made
-
-    def parent_prefix(self) -> str:
-        """The traceparent header up to the span's id."""
-        header = self.header = f"00-{self.id_bytes.hex()}-"
-        return header
 
     @property
     def state(self) -> TraceState | None:

@@ -6,9 +6,10 @@ import gc
 import httpx
 import pytest
 
-from lighttrace import semconv
+import lighttrace
+from lighttrace import guard, semconv
 from lighttrace.instrument import resends
-from lighttrace.integrations.httpx import INTEGRATION
+from lighttrace.integrations.httpx import HEADS, INTEGRATION
 from lighttrace.testing.kits import HttpClientKit
 
 NO_RETRIES = "httpx retries nothing but connecting, which puts nothing on the wire"
@@ -97,6 +98,68 @@ class Mine(Client):
         httpx.get(self.peer.url, auth=Challenge())
         spans = self.spans.take(2)
         assert [request.header("traceparent") for request in self.peer.take()] == [span.traceparent for span in spans]
+
+    @pytest.mark.parametrize("way", ["a mount", "HTTP/2 allowed", "a transport derived from httpx's own"])
+    def test_requests_that_may_go_another_way_carry_their_headers_themselves(self, way):
+        class Derived(httpx.HTTPTransport):
+            def handle_request(self, request):
+                seen.append(request.headers["traceparent"])
+                return super().handle_request(request)
+
+        seen = []
+        transport = Derived() if way.startswith("a transport") else httpx.HTTPTransport()
+        transport._pool._http2 = way.startswith("HTTP/2")
+        how = {"mounts": {"all://": transport}} if way == "a mount" else {"transport": transport}
+        with httpx.Client(**how) as client:
+            response = client.get(self.peer.url)
+        span, request = self.one()
+        assert request.header("traceparent") == span.traceparent
+        assert seen in ([], [span.traceparent])
+        assert "traceparent" not in response.request.headers
+
+    def test_proxy_that_is_asked_to_connect_learns_nothing(self):
+        with httpx.Client(transport=httpx.HTTPTransport(proxy=self.peer.url), timeout=10) as client:
+            with pytest.raises(httpx.HTTPError):  # the peer says yes, and knows nothing of TLS
+                client.get("https://127.0.0.1:1/")
+            client.get("http://127.0.0.1:1/forwarded")
+        tunnelled, forwarded = self.spans.take(2)
+        connect, *_, request = self.peer.take()
+        assert (connect.method, request.target) == ("CONNECT", "http://127.0.0.1:1/forwarded")
+        assert tunnelled.status == "error"
+        assert connect.header("traceparent") is None
+        assert connect.header("baggage") is None
+        assert request.header("traceparent") == forwarded.traceparent
+
+    def test_httpcore_that_writes_otherwise_is_noticed(self, monkeypatch, caplog):
+        import httpcore
+
+        def send_event(self, event, timeout=None):
+            self._network_stream.write(b"".join(self._h11_state.send_with_data_passthrough(event)), timeout=timeout)
+
+        monkeypatch.setattr(httpcore.HTTP11Connection, "_send_event", send_event)
+        before = guard.counters.get("propagation.head_missed", 0)
+        guard._last_logged.clear()
+        try:
+            with httpx.Client() as client:
+                headers = [self.peer.take()[0].header("traceparent") for _ in range(3) if client.get(self.peer.url)]
+        finally:
+            HEADS.ready = True
+        assert headers == [None, *[span.traceparent for span in self.spans.take(3)[1:]]]
+        assert guard.counters["propagation.head_missed"] == before + 1
+        assert len([record for record in caplog.records if "without its trace headers" in record.message]) == 1
+
+    def test_h11_answers_as_before_for_everybody_else(self):
+        import h11
+
+        with lighttrace.span("serving"):
+            server = h11.Connection(h11.SERVER)
+            server.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            server.next_event()
+            said = server.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+            asked = h11.Connection(h11.CLIENT).send(h11.Request(method="GET", target="/", headers=[("host", "a")]))
+        self.spans.take(1)
+        assert said == b"HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n"
+        assert asked == b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
 class TestHttpxAsync(HttpClientKit):
