@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from tests.faults.backend import Backend
 from tests.faults.certificates import Certificates, make
 
 HERE = Path(__file__).resolve().parent
+
+# A shell's `... &` has what it starts ignore SIGINT, and Python's programs below it, too: nothing would end them by that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
