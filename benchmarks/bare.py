@@ -52,7 +52,7 @@ def _httpx(tracer: Any, put: Callable[[Any], None]) -> None:
         written = write(self, event)
         if type(event) is h11.Request:
             span: Any = read_current()
-            parent = f"00-{span._trace.id_bytes.hex()}-{span._span_id:016x}-03"
+            parent = "00-%032x-%016x-03" % (span._root, span._span_id)  # noqa: UP031  # the quickest
             return written[:-2] + f"traceparent: {parent}\r\nbaggage: {baggage}\r\n\r\n".encode()
         return written
 

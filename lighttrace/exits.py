@@ -75,11 +75,11 @@ def in_child(pipeline: "Pipeline") -> None:
     span: Any = span_of(read_current())
     if type(span) is not Span or span._end:
         return
-    put, trace = pipeline.put, span._trace
+    put, trace_id = pipeline.put, span._trace_id
 
     def put_own(span: Span) -> None:
         # A span of this trace with a start of its own making in the past is the one thing that this gets wrong.
-        if span._trace is trace and span._start <= at:
+        if span._trace_id == trace_id and span._start <= at:
             guard.count("spans.of_the_parent_process")
         else:
             put(span)

@@ -26,10 +26,12 @@ class ConsoleExporter:
         """Group the spans by trace, and take those whose local root is among them."""
         whole: list[list[Span]] = []
         for span in batch:
-            group = self._waiting.setdefault(span._trace, [])
+            local = span._local
+            key = local or span  # a root without a trace has nothing below it
+            group = self._waiting.setdefault(key, [])
             group.append(span)
-            if not span._parent_id or span._trace.entered_by(span._parent_id):
-                whole.append(self._waiting.pop(span._trace))
+            if not span._parent_id or (local is not None and local.entered_by(span._parent_id)):
+                whole.append(self._waiting.pop(key))
         while len(self._waiting) > _MOST:
             whole.append(self._waiting.pop(next(iter(self._waiting))))
         return whole

@@ -229,8 +229,8 @@ def attributes_of(span: "Span") -> dict[str, Any]:
     own = {key if type(key) is str else str(key): value for key, value in span._own.items() if key != ""}
     merged = {**span._shared.attributes, **own}
     merged.update(span._owner.attributes)
-    if span._trace.inherited is not None:
-        merged.update(span._trace.inherited.attributes)
+    if span._inherited is not None:
+        merged.update(span._inherited.attributes)
     return merged
 
 
@@ -283,11 +283,16 @@ def _end_of(span: "Span") -> bytes:
 
 def encode_span(span: "Span") -> bytes:
     """One span as a field of `ScopeSpans`."""
-    trace = span._trace
+    local = span._local
+    if local is None:
+        far = None
+        trace_id = span._root.to_bytes(16, "big")
+    else:
+        far = local.far
+        trace_id = local.id_bytes
     parent = span._parent_id
     owner = span._owner
     shared = span._shared
-    far = trace.far
     if span._rare is not None or span._status:
         end = _end_of(span)
     elif far is None:
@@ -300,9 +305,9 @@ def encode_span(span: "Span") -> bytes:
         end = (far.inherited.encoded or _said_once(far.inherited)) + end
     body = b"".join(
         (
-            _pack_child(0x0A10, trace.id_bytes, 0x1208, span._span_id, 0x2208, parent)
+            _pack_child(0x0A10, trace_id, 0x1208, span._span_id, 0x2208, parent)
             if parent
-            else _pack_root(0x0A10, trace.id_bytes, 0x1208, span._span_id),
+            else _pack_root(0x0A10, trace_id, 0x1208, span._span_id),
             _names[span._name][span._kind._value_],
             _pack_times(0x39, span._start, 0x41, span._end),
             shared.encoded if shared.encoded is not None else _said_once(shared),

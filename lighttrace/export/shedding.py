@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 def precedence(span: "Span") -> int:
     """What is let go first: 0 a call that succeeded, 1 anything else that did, 2 errors and the entries of requests."""
     kind = span._kind._value_
-    far = span._trace.far
+    local = span._local
+    far = local.far if local is not None else None
     if span._status == 2 or not span._parent_id or (kind == 1 and far is not None and far.parent_id):
         return 2
     return 0 if kind == 2 or kind == 3 else 1

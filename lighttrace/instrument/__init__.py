@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lighttrace.instrument.asgi import AsgiPatch as AsgiPatch
     from lighttrace.instrument.asgi import RoutePatch as RoutePatch
+    from lighttrace.instrument.carriers import Headers as Headers
     from lighttrace.instrument.carriers import RawHeaders as RawHeaders
     from lighttrace.instrument.carriers import StoredHeaders as StoredHeaders
     from lighttrace.instrument.db import Database as Database
@@ -36,6 +37,7 @@ _WHERE = {
     "FailurePatch": "lighttrace.instrument.http_server",
     "FollowPatch": "lighttrace.instrument.resends",
     "HeadPatch": "lighttrace.instrument.heads",
+    "Headers": "lighttrace.instrument.carriers",
     "HttpClientPatch": "lighttrace.instrument.http_client",
     "Integration": "lighttrace.instrument.registry",
     "LateHeaders": "lighttrace.instrument.heads",

@@ -5,7 +5,6 @@ call. So `StoredHeaders` and `RawHeaders` speak to the structure behind it, and 
 step. Names are lower case. Headers are only ever added: one that the caller set stays as it is.
 """
 
-from collections.abc import MutableMapping
 from operator import itemgetter
 from typing import Any
 
@@ -19,12 +18,19 @@ _BOTH = (TRACEPARENT, BAGGAGE)
 
 
 class Headers:
-    """Over any mutable mapping of names to values."""
+    """One request on its way: its headers, in any mutable mapping of names to values, and what the engine notes of it.
 
-    __slots__ = ("_headers",)
+    Its span knows it until it returns (`Span._call`), so that the next attempt finds the one before. One object for all of
+    that, and made without an `__init__`: a second one would cost each call what two headers cost.
+    """
 
-    def __init__(self, headers: MutableMapping[str, str]) -> None:
-        self._headers: Any = headers
+    __slots__ = ("_headers", "added", "resent", "span", "token")
+
+    _headers: Any
+    span: Any  # Span or UnsampledSpan
+    token: Any
+    added: tuple[str, ...]  # the headers to be taken out again
+    resent: int  # how many times so far
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """Add the headers of the W3C; gives the names of those added, for `withdraw`. None where the caller has a parent there."""
@@ -65,12 +71,9 @@ class StoredHeaders(Headers):
 
     __slots__ = ()
 
-    def __init__(self, headers: Any) -> None:
-        self._headers: dict[str, tuple[str, str]] = headers._store
-
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`; flat, because nearly every call comes this way."""
-        store = self._headers
+        store = self._headers._store
         if state is not None or TRACEPARENT in store or BAGGAGE in store:
             return Headers.carry(self, parent, state, baggage)
         store[TRACEPARENT] = TRACEPARENT, parent
@@ -80,15 +83,21 @@ class StoredHeaders(Headers):
         return _BOTH
 
     def withdraw(self, added: tuple[str, ...]) -> None:
-        store = self._headers
+        store = self._headers._store
         for name in added:
             store.pop(name, None)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._headers._store
+
     def __setitem__(self, name: str, value: str) -> None:
-        self._headers[name] = (name, value)
+        self._headers._store[name] = (name, value)
+
+    def pop(self, name: str, default: Any = None) -> Any:
+        return self._headers._store.pop(name, default)
 
     def get(self, name: str) -> str | None:
-        found = self._headers.get(name.lower())
+        found = self._headers._store.get(name.lower())
         return found[1] if found is not None else None
 
 
@@ -108,12 +117,9 @@ class RawHeaders(Headers):
 
     __slots__ = ()
 
-    def __init__(self, headers: Any) -> None:
-        self._headers: list[tuple[bytes, bytes, bytes]] = headers._list
-
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`; flat, because nearly every call comes this way."""
-        headers = self._headers
+        headers = self._headers._list
         names = lower_names(headers)
         if state is not None or _RAW_PARENT in names or _RAW_BAGGAGE in names:
             return Headers.carry(self, parent, state, baggage)
@@ -124,29 +130,30 @@ class RawHeaders(Headers):
         return _BOTH
 
     def withdraw(self, added: tuple[str, ...]) -> None:
-        headers = self._headers
+        headers = self._headers._list
         if added is _BOTH and headers[-1][1] is _RAW_BAGGAGE and headers[-2][1] is _RAW_PARENT:
             del headers[-2:]
         else:
             Headers.withdraw(self, added)
 
     def __contains__(self, name: str) -> bool:
-        return name.encode() in map(_lower_name, self._headers)
+        return name.encode() in map(_lower_name, self._headers._list)
 
     def __setitem__(self, name: str, value: str) -> None:
         key = name.encode()
-        self._headers.append((key, key, value.encode("latin-1", "replace")))
+        self._headers._list.append((key, key, value.encode("latin-1", "replace")))
 
     def pop(self, name: str, default: Any = None) -> Any:
         wanted = name.encode()
-        for index in range(len(self._headers) - 1, -1, -1):
-            if self._headers[index][1] == wanted:
-                return self._headers.pop(index)
+        headers = self._headers._list
+        for index in range(len(headers) - 1, -1, -1):
+            if headers[index][1] == wanted:
+                return headers.pop(index)
         return default
 
     def get(self, name: str) -> list[str] | None:
         wanted = name.lower().encode()
-        return [value.decode("latin-1") for _, lower, value in self._headers if lower == wanted] or None
+        return [value.decode("latin-1") for _, lower, value in self._headers._list if lower == wanted] or None
 
 
 class Copied(dict[str, str]):

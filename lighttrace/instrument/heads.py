@@ -31,7 +31,7 @@ class LateHeaders(RawHeaders):
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`."""
-        names = lower_names(self._headers)
+        names = lower_names(self._headers._list)
         if state is not None or _PARENT in names or _BAGGAGE in names:
             return Headers.carry(self, parent, state, baggage)
         text = f"traceparent: {parent}\r\n" if baggage is None else f"traceparent: {parent}\r\nbaggage: {baggage}\r\n"
@@ -73,15 +73,9 @@ class HeadPatch(Patch):
     def _add(self, event: Any, written: Any) -> Any:
         try:
             call: Any = getattr(span_of(read_current()), "_call", None)
-            headers = getattr(call, "headers", None)
             # A proxy that is asked to connect is nobody whom the call is for.
-            if (
-                type(headers) is LateHeaders
-                and hasattr(headers, "head")
-                and event.method != b"CONNECT"
-                and written[-4:] == _BLANK
-            ):
-                made = written[:-2] + headers.head + _END
+            if type(call) is LateHeaders and call.added is LATE and event.method != b"CONNECT" and written[-4:] == _BLANK:
+                made = written[:-2] + call.head + _END
                 call.added = ()
                 return made
         except Exception as error:

@@ -4,13 +4,14 @@ An adapter says how one library spells method, URL and headers of a request, and
 
     HttpClientPatch(
         "requests:Session.send",
-        read_request=lambda session, request, **_: (request.method, request.url, StoredHeaders(request.headers)),
+        read_request=lambda session, request, **_: (request.method, request.url, request.headers, StoredHeaders),
         read_status=lambda response: response.status_code,
     )
 
-`read_request` has the signature of what it stands before and gives three things: the method, the URL as a string (or as
-a value that `str` makes the URL of, where that costs much and comparing does not), and the request's own headers, in the form of `lighttrace.instrument.carriers` that fits the library (with `headers_argument`,
-the caller's mapping as it is). It may give None for "not a request of ours".
+`read_request` has the signature of what it stands before and gives four things: the method, the URL as a string (or as
+a value that `str` makes the URL of, where that costs much and comparing does not), the request's own headers (with
+`headers_argument`, the caller's mapping), and the form of `lighttrace.instrument.carriers` that fits them. It may give None
+for "not a request of ours".
 """
 
 from collections.abc import Callable
@@ -42,27 +43,15 @@ from lighttrace.tracing.context import (
     span_of,
 )
 from lighttrace.tracing.shared import Shared
-from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
+from lighttrace.tracing.span import ERROR, Span
 
-Request = tuple[str, str, Any]
+Request = tuple[str, str, Any, type[Headers]]
 
 CLIENT = SpanKind.CLIENT
 _put = dict.__setitem__
 
 METHOD, ADDRESS, PORT, URL = semconv.HTTP_REQUEST_METHOD, semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.URL_FULL
 STATUS, ERROR_TYPE = semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
-
-
-class ClientCall:
-    """One request on its way. Its span knows it until it returns (`Span._call`): the next attempt finds the one before."""
-
-    __slots__ = ("added", "headers", "resent", "span", "token")
-
-    span: Span | UnsampledSpan
-    token: Any
-    headers: Headers | None  # None once it has returned
-    added: tuple[str, ...]  # the headers to be taken out again
-    resent: int  # how many times so far
 
 
 class HttpClientPatch(Patch):
@@ -107,7 +96,7 @@ class HttpClientPatch(Patch):
         traced = around(original, self._begin, self._finish, self._fail)
         return traced if self.headers_argument is None else by_keyword(traced, original, self.headers_argument)
 
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ClientCall | None:
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Headers | None:
         site = self.site
         if not site.enabled:
             return None
@@ -137,10 +126,9 @@ class HttpClientPatch(Patch):
             request = read_request(*args) if not kwargs or len(args) == self._enough else read_request(*args, **kwargs)
             if request is None:
                 return None
-            method, url, headers = request
+            method, url, headers, form = request
             if self.headers_argument is not None:
-                copied = kwargs[self.headers_argument] = copy_of(headers)
-                headers = Headers(copied)
+                headers = kwargs[self.headers_argument] = copy_of(headers)
             known = self._targets.get((method, url))
             if known is None:
                 known = self._read_target(method, url)
@@ -149,9 +137,9 @@ class HttpClientPatch(Patch):
                 span = tracer.start_root(name, CLIENT, {}, shared)
             else:
                 span = tracer.start(name, CLIENT, {}, context, None, shared)
-            call = ClientCall()
+            call = form()
+            call._headers = headers
             call.span = span
-            call.headers = headers
             call.added = ()
             call.resent = 0
             span._call = call
@@ -161,13 +149,13 @@ class HttpClientPatch(Patch):
                 made = Context(beside)
                 _put(made, SPAN_KEY, span)
                 call.token = set_current(made)
-            if previous is not None and previous.headers is not None:
+            if previous is not None:
                 _follow(previous, call)
             elif noted and self.read_attempt is not None:
                 _count(resends.count(self.read_attempt(*args, **kwargs)), call)
             if state.client_request_headers:
-                capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, headers)
-            call.added = propagate.inject(span, beside, headers, internal)
+                capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, call)
+            call.added = propagate.inject(span, beside, call, internal)
             return call
         except Exception as error:
             site.failed(error)
@@ -190,7 +178,7 @@ class HttpClientPatch(Patch):
             self._targets[method, key] = known
         return known
 
-    def _finish(self, call: ClientCall, response: Any) -> None:
+    def _finish(self, call: Headers, response: Any) -> None:
         span = call.span
         try:
             reset_current(call.token)
@@ -199,10 +187,9 @@ class HttpClientPatch(Patch):
         try:
             del span._call
             if call.added and self.headers_argument is None:
-                call.headers.withdraw(call.added)  # type: ignore[union-attr]  # there until now
+                call.withdraw(call.added)
                 if call.added is LATE and self.heads is not None:
                     self.heads.missed()
-            call.headers = None
             if type(span) is not Span or span._end:
                 return
             read_status = self.read_status
@@ -216,13 +203,12 @@ class HttpClientPatch(Patch):
             self.site.failed(error)
         span.end()
 
-    def _fail(self, call: ClientCall, error: BaseException) -> None:
+    def _fail(self, call: Headers, error: BaseException) -> None:
         detach(call.token)
         try:
             del call.span._call
             if call.added and self.headers_argument is None:
-                call.headers.withdraw(call.added)  # type: ignore[union-attr]  # there until now
-            call.headers = None
+                call.withdraw(call.added)
         except Exception as ours:
             self.site.failed(ours)
         span = call.span
@@ -287,20 +273,18 @@ class ResendPatch(Patch):
             self.site.failed(error)
 
 
-def _follow(previous: ClientCall, call: ClientCall) -> None:
+def _follow(previous: Headers, call: Headers) -> None:
     """Make the next attempt a sibling of the one before, which is still current because its call has not returned."""
     previous.resent += 1
     _count(previous.resent, call)
     span, before = call.span, previous.span
     if type(span) is Span and type(before) is Span:
         span._parent_id = before._parent_id
-    headers, theirs = call.headers, previous.headers
-    if headers is not None and theirs is not None:
-        # A request made from the one before has inherited its headers, ours among them.
-        headers.withdraw(tuple(name for name in previous.added if headers.get(name) == theirs.get(name)))
+    # A request made from the one before has inherited its headers, ours among them.
+    call.withdraw(tuple(name for name in previous.added if call.get(name) == previous.get(name)))
 
 
-def _count(resent: int, call: ClientCall) -> None:
+def _count(resent: int, call: Headers) -> None:
     call.resent = resent
     span = call.span
     if resent and type(span) is Span:

@@ -1,14 +1,14 @@
 """Trace requests sent through requests: one span per request on the wire, redirects included."""
 
+from operator import attrgetter
+
 from lighttrace.instrument import HttpClientPatch, Integration, ResendPatch, StoredHeaders
+
+read_status = attrgetter("status_code")
 
 
 def read_request(session, request, **options):
-    return request.method, request.url, StoredHeaders(request.headers)
-
-
-def read_status(response):
-    return response.status_code
+    return request.method, request.url, request.headers, StoredHeaders
 
 
 def read_headers(response):

@@ -1,15 +1,15 @@
 """Trace requests sent through urllib3 by itself: one span per attempt, retries and redirects included."""
 
-from lighttrace.instrument import HttpClientPatch, Integration, ResendPatch
+from operator import attrgetter
+
+from lighttrace.instrument import Headers, HttpClientPatch, Integration, ResendPatch
+
+read_status = attrgetter("status")
 
 
 def read_request(pool, method, url, body=None, headers=None, **options):
     origin = "" if "://" in url else f"{pool.scheme}://{pool.host}:{pool.port}" if pool.port else f"{pool.scheme}://{pool.host}"
-    return method, origin + url, pool.headers if headers is None else headers
-
-
-def read_status(response):
-    return response.status
+    return method, origin + url, pool.headers if headers is None else headers, Headers
 
 
 def read_headers(response):

@@ -118,7 +118,7 @@ def record(
 def was_recorded(error: BaseException, span: "Span") -> bool:
     """Whether a span of the same trace has recorded this very exception already."""
     # Of the same trace: one exception object may be raised again and again, for every request.
-    return getattr(error, "__dict__", _NOTHING).get(_MARK) == span._trace.trace_id
+    return getattr(error, "__dict__", _NOTHING).get(_MARK) == span._trace_id
 
 
 def _record(
@@ -133,7 +133,7 @@ def _record(
     from lighttrace.tracing import scrubbing
 
     try:
-        error.__dict__[_MARK] = span._trace.trace_id
+        error.__dict__[_MARK] = span._trace_id
     except Exception:
         guard.count("errors.unmarked")  # an exception class with slots: outer spans will record it again
     if message is None:

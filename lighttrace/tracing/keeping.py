@@ -204,7 +204,7 @@ class Keeper:
             fate.kept, fate.reason = True, "error"
         elif self._slow_ns is not None and held and time_ns() - held[0]._start >= self._slow_ns:
             fate.kept, fate.reason = True, "slow"  # the root has been there for longer than any span below it
-        elif held and held[0]._trace.trace_id & _MASK < self._bound:
+        elif held and held[0]._trace_id & _MASK < self._bound:
             fate.kept, fate.reason = True, "ratio"
         else:
             fate.kept, fate.reason = False, "overflow"
@@ -234,7 +234,7 @@ class Keeper:
                     if admitted is not None:
                         kept, reason = admitted, "rate"
                     else:
-                        kept, reason = span._trace.trace_id & _MASK < self._bound, "ratio"
+                        kept, reason = span._trace_id & _MASK < self._bound, "ratio"
         except Exception as error:  # rather too much than too little
             self._site.failed(error)
             kept, reason = True, "ratio"

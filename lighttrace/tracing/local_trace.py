@@ -12,7 +12,10 @@ SAMPLED, RANDOM = 1, 2
 
 
 class LocalTrace:
-    """What all spans of one trace in this process share: made once per local root, referenced by each span."""
+    """What all spans of one trace in this process share: made once per local root, referenced by each span.
+
+    A root that nobody asks for it, most of all one without children, never has one (see `agreed`).
+    """
 
     __slots__ = ("far", "fate", "flags", "header", "id_bytes", "trace_id")
 
@@ -72,6 +75,24 @@ def local_trace(trace_id: int, flags: int, state: TraceState | None = None, remo
     made.header = None
     made.far = far_of(state, remote) if state or remote is not None else None
     return made
+
+
+_making: dict[int, LocalTrace] = {}
+
+
+def agreed(span: Any) -> LocalTrace:
+    """The trace of a root that has none yet: its children share it, also where two threads start the first ones at once.
+
+    Without a lock, which a signal's handler or a fork might find taken: of several that were made, all take the one that came
+    first into the dict. Who finds it gone from there again finds it on the span.
+    """
+    number = span._span_id
+    made = _making.setdefault(number, local_trace(span._root, RANDOM | SAMPLED))
+    there: LocalTrace | None = span._local
+    if there is None:
+        span._local = there = made
+    _making.pop(number, None)
+    return there
 
 
 class Far:

@@ -94,8 +94,8 @@ class ReadableMixin:
         # The start of a span looks at values only; a key that is no text becomes it here and in the encoder.
         merged = {**me._shared.attributes, **{str(key): value for key, value in me._own.items() if key != ""}}
         merged.update(me._owner.attributes)
-        if me._trace.inherited is not None:
-            merged.update(me._trace.inherited.attributes)
+        if me._inherited is not None:
+            merged.update(me._inherited.attributes)
         return MappingProxyType(merged)
 
     @property

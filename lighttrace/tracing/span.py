@@ -16,7 +16,7 @@ from lighttrace import guard
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import bare
 from lighttrace.tracing.ids import getrandbits, new_span_id
-from lighttrace.tracing.local_trace import RANDOM, LocalTrace, local_trace
+from lighttrace.tracing.local_trace import RANDOM, LocalTrace, agreed, local_trace
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.readable import ReadableMixin
 from lighttrace.tracing.shared import MIXED, NOTHING, Shared
@@ -54,26 +54,28 @@ class Span(ReadableMixin):
 
     __slots__ = (
         "__weakref__",
-        "_call",  # of a request that goes out: what the engine knows of it (`instrument.http_client.ClientCall`); else not there
+        "_call",  # of a request that goes out: what the engine knows of it (`instrument.carriers.Headers`); else not there
         "_end",  # ns since the epoch; 0 while open
         "_kind",  # SpanKind
+        "_local",  # LocalTrace, or None: nobody has asked for it yet
         "_name",
         "_open",  # there until ended: deleting it is the one atomic test-and-set that costs nothing
         "_own",  # dict owned by this span: its attributes beside those in `_shared`
         "_owner",  # Owner
         "_parent_id",  # int, 0 for a root
         "_rare",  # Rare or None
+        "_root",  # of a span whose `_local` is None, and which is sampled and a root then: the id of its trace; else not there
         "_shared",  # Shared: attributes that other spans have, too
         "_span_id",  # int
         "_start",  # ns since the epoch
         "_status",  # UNSET, OK or ERROR
-        "_trace",  # LocalTrace
         "_tracer",  # Tracer: instrumentation scope and pipeline
     )
 
     _name: str
     _kind: SpanKind
-    _trace: LocalTrace
+    _local: LocalTrace | None
+    _root: int
     _tracer: "Tracer"
     _own: dict[str, Any]
     _owner: Owner
@@ -224,6 +226,24 @@ class Span(ReadableMixin):
     # -- beyond the API -----------------------------------------------------------------------------------------
 
     @property
+    def _trace(self) -> LocalTrace:
+        """What the span shares with others of its trace, made if need be."""
+        local = self._local
+        return local if local is not None else agreed(self)
+
+    @property
+    def _trace_id(self) -> int:
+        """The trace's id."""
+        local = self._local
+        return local.trace_id if local is not None else self._root
+
+    @property
+    def _inherited(self) -> Owner | None:
+        """Attributes from baggage that the span carries."""
+        local = self._local
+        return local.inherited if local is not None else None
+
+    @property
     def _attributes(self) -> dict[str, Any]:
         """All attributes, made the span's own: to be looked at, and to be set, by whoever is not in a hurry."""
         own, shared = self._own, self._shared.attributes
@@ -266,7 +286,7 @@ class Span(ReadableMixin):
         guard.count(f"span.{what}_after_end")
 
     def __repr__(self) -> str:
-        return f"<Span {self._name!r} trace={self._trace.trace_id:032x} span={self._span_id:016x} team={self._owner.team}>"
+        return f"<Span {self._name!r} trace={self._trace_id:032x} span={self._span_id:016x} team={self._owner.team}>"
 
 
 class UnsampledSpan:

@@ -99,7 +99,7 @@ class Tracer(ApiTracer):
             parent: Any = context if alone else context.get(SPAN_KEY) if type(context) is Context else context
             if type(parent) is not Span or not pipeline.direct or extras is not None or (parent._end and parent._kind is SERVER):
                 return self._start_with_care(name, kind, attributes, context, code_owner, shared, extras)
-            trace = parent._trace
+            trace = parent._local or parent._trace
             parent_id = parent._span_id
             who = parent._owner.child if code_owner is None else code_owner
             if not alone and len(context) > 1:
@@ -124,7 +124,7 @@ class Tracer(ApiTracer):
         span._tracer = self
         span._name = name
         span._kind = kind
-        span._trace = trace
+        span._local = trace
         span._parent_id = parent_id
         span._owner = who
         span._own = attributes
@@ -141,16 +141,12 @@ class Tracer(ApiTracer):
         """Start the first span of a trace that is surely recorded (`Pipeline.keeps_roots`), where nobody is to be asked."""
         if not trace_id:
             trace_id = getrandbits(128) or new_trace_id()
-        trace = LocalTrace()
-        trace.trace_id = trace_id
-        trace.id_bytes = trace_id.to_bytes(16, "big")
-        trace.flags = RANDOM_SAMPLED
-        trace.header = trace.far = None
         span = Span()
         span._tracer = self
         span._name = name
         span._kind = kind
-        span._trace = trace
+        span._local = None
+        span._root = trace_id
         span._owner = self.pipeline.default_owner
         span._own = attributes
         span._open = span._shared = shared
@@ -273,7 +269,7 @@ class Tracer(ApiTracer):
         span._tracer = self
         span._name = name
         span._kind = kind
-        span._trace = trace
+        span._local = trace
         span._parent_id = parent_id
         span._owner = who
         span._own = attributes
@@ -299,8 +295,9 @@ class Tracer(ApiTracer):
         """Start the root of a new trace, linked to the request that caused it and answered before it was done."""
         made = Context({key: value for key, value in context.items() if key != SPAN_KEY})
         _put(made, LINK_KEY, ended.get_span_context())
-        if ended._trace.inherited is not None and HANDED_KEY not in made:
-            _put(made, HANDED_KEY, ended._trace.inherited)
+        inherited = ended._inherited
+        if inherited is not None and HANDED_KEY not in made:
+            _put(made, HANDED_KEY, inherited)
         if code_owner is None and ended._owner.source != "service":
             code_owner = ended._owner.child
         return self.start(name, kind, attributes, made, code_owner, shared, extras)
