@@ -1,4 +1,4 @@
-"""The barest instrumentation of two libraries: what no tracer in Python can do without, on LightTrace's own spans and export.
+"""The barest instrumentation of some libraries: what no tracer in Python can do without, on LightTrace's own spans and export.
 
 It asks nothing (sampled? excluded? already traced? whose headers are there? what does the configuration want?), knows the one
 request that the benchmark makes beforehand, and leaves the program broken where anything fails. What it costs is the floor
@@ -17,15 +17,18 @@ from lighttrace import runtime
 from lighttrace.tracing.context import read_current, reset_current, set_current
 from lighttrace.tracing.shared import Shared
 
-DISABLED = ["httpx", "fastapi", "starlette"]
+DISABLED = ["fastapi", "flask", "httpx", "psycopg", "requests", "starlette", "urllib3"]
 """The integrations that these stand in for."""
+
+BAGGAGE = "lighttrace.caller.service=bench,lighttrace.caller.team=bench-team"
 
 
 def instrument(library: str) -> None:
     """Replace the functions of a library that LightTrace's integration wraps."""
     active = runtime.active()
     assert active is not None
-    {"httpx": _httpx, "fastapi": _fastapi}[library](trace.get_tracer("bare"), active.queue.put)
+    stands_in = {"fastapi": _fastapi, "flask": _flask, "httpx": _httpx, "psycopg": _psycopg, "requests": _requests}
+    stands_in[library](trace.get_tracer("bare"), active.queue.put)
 
 
 def _httpx(tracer: Any, put: Callable[[Any], None]) -> None:
@@ -35,7 +38,6 @@ def _httpx(tracer: Any, put: Callable[[Any], None]) -> None:
     client: Any = httpx.Client
     connection: Any = h11.Connection
     send, write = client._send_single_request, connection.send
-    baggage = "lighttrace.caller.service=bench,lighttrace.caller.team=bench-team"
     shared = Shared({"http.request.method": "GET", "server.address": "127.0.0.1", "server.port": 8000, "url.full": "http://127.0.0.1:8000/users/7?a=1"})  # fmt: skip
 
     def traced(self: Any, request: Any) -> Any:
@@ -53,10 +55,107 @@ def _httpx(tracer: Any, put: Callable[[Any], None]) -> None:
         if type(event) is h11.Request:
             span: Any = read_current()
             parent = "00-%032x-%016x-03" % (span._root, span._span_id)  # noqa: UP031  # the quickest
-            return written[:-2] + f"traceparent: {parent}\r\nbaggage: {baggage}\r\n\r\n".encode()
+            return written[:-2] + f"traceparent: {parent}\r\nbaggage: {BAGGAGE}\r\n\r\n".encode()
         return written
 
     client._send_single_request, connection.send = traced, write_head
+
+
+def _requests(tracer: Any, put: Callable[[Any], None]) -> None:
+    import requests
+
+    session: Any = requests.Session
+    send = session.send
+    shared = Shared({"http.request.method": "GET", "server.address": "users.internal", "server.port": 8000, "url.full": "http://users.internal:8000/users/7?a=1"})  # fmt: skip
+
+    def traced(self: Any, request: Any, **options: Any) -> Any:
+        span = tracer.start_root("GET", SpanKind.CLIENT, {}, shared)
+        token = set_current(span)
+        store = request.headers._store
+        store["traceparent"] = "traceparent", "00-%032x-%016x-03" % (span._root, span._span_id)  # noqa: UP031  # the quickest
+        store["baggage"] = "baggage", BAGGAGE
+        response = send(self, request, **options)
+        reset_current(token)
+        del store["traceparent"], store["baggage"]
+        span._own["http.response.status_code"] = response.status_code
+        span._end = time_ns()
+        put(span)
+        return response
+
+    session.send = traced
+
+
+def _psycopg(tracer: Any, put: Callable[[Any], None]) -> None:
+    import psycopg
+
+    cursor: Any = psycopg.Cursor
+    execute = cursor.execute
+    shared = Shared({"db.system.name": "postgresql", "db.namespace": "postgres", "server.address": "127.0.0.1", "db.query.text": "select name from users where id = %s", "db.query.summary": "select users"})  # fmt: skip
+
+    def traced(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        span = tracer.start_root("select users", SpanKind.CLIENT, {}, shared)
+        token = set_current(span)
+        result = execute(self, query, params, **options)
+        reset_current(token)
+        span._end = time_ns()
+        put(span)
+        return result
+
+    cursor.execute = traced
+
+
+class _Body:
+    __slots__ = ("body", "put", "span")
+
+    body: Any
+    put: Callable[[Any], None]
+    span: Any
+
+    def __iter__(self) -> Any:
+        return iter(self.body)
+
+    def close(self) -> None:
+        self.body.close()
+        self.span._end = time_ns()
+        self.put(self.span)
+
+
+def _flask(tracer: Any, put: Callable[[Any], None]) -> None:
+    import flask
+    from flask import ctx
+
+    application: Any = flask.Flask
+    context: Any = getattr(ctx, "RequestContext", None) or ctx.AppContext
+    answer, match = application.__call__, context.match_request
+    shared = Shared({"http.request.method": "GET", "url.scheme": "http", "server.address": "localhost", "server.port": 8000, "network.protocol.version": "1.1", "user_agent.original": "curl/8"})  # fmt: skip
+
+    def hear(span: Any, start_response: Any, status: str, headers: Any, exc_info: Any = None) -> Any:
+        span._own["http.response.status_code"] = int(status[:3])
+        return start_response(status, headers, exc_info)
+
+    def traced(self: Any, environ: Any, start_response: Any) -> Any:
+        environ.get("HTTP_TRACEPARENT")
+        attributes = {
+            "url.path": environ["PATH_INFO"],
+            "url.query": environ["QUERY_STRING"],
+            "client.address": environ["REMOTE_ADDR"],
+        }
+        span = environ["bare"] = tracer.start_root("GET", SpanKind.SERVER, attributes, shared)
+        token = set_current(span)
+        body = _Body()
+        body.span, body.put = span, put
+        body.body = answer(self, environ, partial(hear, span, start_response))
+        reset_current(token)
+        return body
+
+    def matched(self: Any) -> None:
+        match(self)
+        rule = self.request.url_rule.rule
+        span = self.request.environ["bare"]
+        span._name = "GET " + rule
+        span._own["http.route"] = rule
+
+    application.__call__, context.match_request = traced, matched
 
 
 def _fastapi(tracer: Any, put: Callable[[Any], None]) -> None:

@@ -29,7 +29,7 @@ SUITABLE = {
     "logfire": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
     "ddtrace": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
     "elastic": ("flask", "fastapi"),
-    "bare": ("fastapi", "httpx"),
+    "bare": ("flask", "fastapi", "requests", "httpx", "psycopg"),
     "sentry": ("manual", "flask", "fastapi"),
 }  # fmt: skip
 TRACERS = ("none", "lighttrace", "otel", "logfire", "ddtrace", "elastic", "sentry", "bare")

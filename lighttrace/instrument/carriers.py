@@ -30,7 +30,7 @@ class Headers:
     span: Any  # Span or UnsampledSpan
     token: Any
     added: tuple[str, ...]  # the headers to be taken out again
-    resent: int  # how many times so far
+    resent: int  # how many times so far; not there before the first
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """Add the headers of the W3C; gives the names of those added, for `withdraw`. None where the caller has a parent there."""

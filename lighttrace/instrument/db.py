@@ -112,8 +112,7 @@ class DbPatch(Patch):
                         return None
                 if type(parent) is Span and parent._tracer.covers and parent._kind is CLIENT and not parent._end:
                     return None
-            scope = self.scope
-            tracer = scope.tracer if scope.provider is state.provider else scope.find()
+            tracer = self.scope.tracer or self.scope.find()
             if tracer is None:
                 return None
             read_call = self.read_call

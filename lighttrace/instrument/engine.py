@@ -6,6 +6,7 @@ patches. Patches made before a change see the change, because they hold `state`,
 
 import sys
 from typing import Any
+from weakref import WeakSet
 
 from lighttrace.tracing.tracer import Tracer
 from lighttrace.tracing.transaction import Settings
@@ -37,8 +38,8 @@ class State:
         "client_response_headers",
         "edge",
         "exclude",
+        "_provider",
         "known_methods",
-        "provider",
         "redacted_parameters",
         "resolver",
         "routed",
@@ -49,7 +50,7 @@ class State:
     )
 
     def __init__(self) -> None:
-        self.provider: Any = None
+        self._provider: Any = None
         self.resolver: Any = None
         self.service = "unknown_service"
         self.caller: dict[Any, str] = {}  # team, or team, transaction and customer: our baggage members as text
@@ -71,7 +72,19 @@ class State:
         self.routed = Bounded(4096)  # method, route and handler: the span's name and its owner
         self.told = Bounded(1024)  # short baggage: what it says of the caller, see `propagate.read_caller`
 
+    @property
+    def provider(self) -> Any:
+        """Makes the tracers; None while tracing is off."""
+        return self._provider
 
+    @provider.setter
+    def provider(self, provider: Any) -> None:
+        self._provider = provider
+        for scope in tuple(_scopes):  # in this order: see `Scope.find`
+            scope.tracer = None
+
+
+_scopes: "WeakSet[Scope]" = WeakSet()
 state = State()
 
 
@@ -106,25 +119,29 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
 
 
 class Scope:
-    """The tracer of one integration, looked up when its first span starts: patches are made before there is a provider."""
+    """The tracer of one integration, looked up when its first span starts: patches are made before there is a provider.
 
-    __slots__ = ("covers", "name", "provider", "tracer")
+    The hot path asks for `scope.tracer or scope.find()`.
+    """
+
+    __slots__ = ("__weakref__", "covers", "name", "tracer")
 
     def __init__(self, name: str, covers: bool) -> None:
         self.name = name
         self.covers = covers
-        self.provider: Any = None
-        self.tracer: Tracer | None = None
+        self.tracer: Tracer | None = None  # None until it has been looked up, and again when the provider changes
+        _scopes.add(self)
 
     def find(self) -> Tracer | None:
         """The tracer, or None while tracing is off."""
         provider = state.provider
         if provider is None:
             return None
-        if provider is not self.provider:
-            tracer = provider.get_tracer(f"lighttrace.{self.name}")
-            if not isinstance(tracer, Tracer):
-                return None
-            tracer.covers = self.covers
-            self.provider, self.tracer = provider, tracer
-        return self.tracer
+        tracer = provider.get_tracer(f"lighttrace.{self.name}")
+        if not isinstance(tracer, Tracer):
+            return None
+        tracer.covers = self.covers
+        self.tracer = tracer
+        if state.provider is not provider:  # changed in the meantime, by another thread
+            self.tracer = None
+        return tracer

@@ -118,8 +118,7 @@ class HttpClientPatch(Patch):
                     if not parent._end:
                         return None  # a library under another one: the outer call has its span
                     previous = getattr(parent, "_call", None)
-            scope = self.scope
-            tracer = scope.tracer if scope.provider is state.provider else scope.find()
+            tracer = self.scope.tracer or self.scope.find()
             if tracer is None:
                 return None
             read_request = self.read_request
@@ -140,8 +139,6 @@ class HttpClientPatch(Patch):
             call = form()
             call._headers = headers
             call.span = span
-            call.added = ()
-            call.resent = 0
             span._call = call
             if beside is None:
                 call.token = set_current(span)
@@ -160,7 +157,9 @@ class HttpClientPatch(Patch):
         except Exception as error:
             site.failed(error)
             # The span, if there is one by now, is still this call's: it must be ended and taken off the context.
-            if call is None and span is not None:
+            if call is not None:
+                call.added = ()
+            elif span is not None:
                 span.end()
             return call
 
@@ -186,11 +185,12 @@ class HttpClientPatch(Patch):
             guard.count("context.detached_elsewhere")
         try:
             del span._call
-            if call.added and self.headers_argument is None:
-                call.withdraw(call.added)
-                if call.added is LATE and self.heads is not None:
+            added = call.added
+            if added and self.headers_argument is None:
+                call.withdraw(added)
+                if added is LATE and self.heads is not None:
                     self.heads.missed()
-            if type(span) is not Span or span._end:
+            if span._end:  # or it is not sampled
                 return
             read_status = self.read_status
             span._own[STATUS] = status = read_status(response)
@@ -275,7 +275,7 @@ class ResendPatch(Patch):
 
 def _follow(previous: Headers, call: Headers) -> None:
     """Make the next attempt a sibling of the one before, which is still current because its call has not returned."""
-    previous.resent += 1
+    previous.resent = getattr(previous, "resent", 0) + 1
     _count(previous.resent, call)
     span, before = call.span, previous.span
     if type(span) is Span and type(before) is Span:

@@ -268,7 +268,7 @@ def start(
 
     `found` are its W3C headers (see `propagate.read_caller`), if there are any that have not been read yet.
     """
-    tracer = scope.tracer if scope.provider is state.provider else scope.find()
+    tracer = scope.tracer or scope.find()
     if tracer is None:
         return False
     call.method = name
@@ -276,27 +276,26 @@ def start(
     call.status = 0
     call.prefix = ""
     if not parent:
-        first: Span | UnsampledSpan | None = None
         if found is None:
             if tracer.pipeline.keeps_roots:
-                first = tracer.start_root(name, SERVER, attributes, shared)
+                call.span = call.context = span = tracer.start_root(name, SERVER, attributes, shared)
+                call.token = set_current(span)
+                return True
         elif tracer.pipeline.direct:
             caller = propagate.read_caller(*found)
             if caller is not None:
-                first = tracer.start_entry(name, SERVER, attributes, shared, *caller)
-        if first is not None:
-            call.span = call.context = first
-            call.token = set_current(first)
-            return True
+                call.span = call.context = entry = tracer.start_entry(name, SERVER, attributes, shared, *caller)
+                call.token = set_current(entry)
+                return True
     if found is not None:
         parent = of_caller(*propagate.extract(parent, *found))
-    call.span = span = tracer.start(name, SERVER, attributes, parent, None, shared)
+    call.span = started = tracer.start(name, SERVER, attributes, parent, None, shared)
     if not parent or is_alone(parent):
-        call.context = span
-        call.token = set_current(span)
+        call.context = started
+        call.token = set_current(started)
     else:
         call.context = made = Context(parent)
-        _put(made, SPAN_KEY, span)
+        _put(made, SPAN_KEY, started)
         call.token = set_current(made)
     return True
 

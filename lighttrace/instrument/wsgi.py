@@ -63,10 +63,13 @@ class WsgiPatch(Patch):
                 reset_current(call.token)
             except (ValueError, RuntimeError):
                 guard.count("context.detached_elsewhere")
-            if type(body) in _COMPLETE:
+            if type(body) in _COMPLETE or ("wsgi.file_wrapper" in environ and _is_file(body, environ)):
                 call.end()
                 return body
-            return call.around(body, environ)
+            made = call.form()
+            made._body = body
+            made._call = call
+            return made
 
         return disguise(wrapper, original)
 
@@ -96,7 +99,7 @@ class WsgiPatch(Patch):
             else:
                 context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
             made = WsgiCall()
-            made.known_length = False
+            made.form = Stream
             if start(made, self.scope, self.site, name, attributes, context, shared, found):
                 call = environ[CALL] = made
                 if root:
@@ -113,36 +116,31 @@ class WsgiPatch(Patch):
 class WsgiCall(ServerCall):
     """The request, and its way back: hears the status, and stands in for the body to hear the end of it."""
 
-    __slots__ = ("known_length",)
+    __slots__ = ("form",)
 
-    known_length: bool
+    form: "type[Body]"  # what stands in for the body
 
     def start(self, start_response: Callable[..., Any], status: str, headers: Any, exc_info: Any = None) -> Any:
         """What the application calls in the place of the server's `start_response`."""
         try:
             self.status = _statuses[status]
-            # A spelling that is not found makes the body be followed step by step, which is right in any case.
-            self.known_length = "Content-Length" in dict(headers)
+            # A response whose length was known before has been computed: only its end is of interest. A spelling that is not
+            # found makes the body be followed step by step, which is right in any case.
+            self.form = Body if "Content-Length" in dict(headers) else Stream
             if state.server_response_headers and type(self.span) is Span:
                 capture(self.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Lower(headers))
         except Exception as error:
             self.site.failed(error)
         return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
 
-    def around(self, body: Any, environ: dict[str, Any]) -> Any:
-        """The body as the server gets it: as it is where nothing more can happen in it, else followed to its end."""
-        wrapper = environ.get("wsgi.file_wrapper")
-        if wrapper is not None and isinstance(wrapper, type) and isinstance(body, wrapper):
-            self.end()
-            return body
-        # A response whose length was known before has been computed: only its end is of interest.
-        made = Body() if self.known_length else Stream()
-        made._body = body
-        made._call = self
-        return made
-
 
 _hear = WsgiCall.start  # a method of an object would have to be made for each request
+
+
+def _is_file(body: Any, environ: dict[str, Any]) -> bool:
+    """Whether the server sends the body by itself, as a file, if it gets it as it is."""
+    wrapper = environ["wsgi.file_wrapper"]
+    return isinstance(wrapper, type) and isinstance(body, wrapper)
 
 
 class Body:

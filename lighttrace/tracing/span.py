@@ -316,6 +316,10 @@ class UnsampledSpan:
             return made
         raise AttributeError(name)
 
+    @property
+    def _local(self) -> LocalTrace:
+        return self._trace
+
     @property  # type: ignore[misc]  # `__class__` is what isinstance asks after the type itself
     def __class__(self) -> Any:
         return NonRecordingSpan
