@@ -40,14 +40,46 @@ class WsgiPatch(Patch):
         self.scope = Scope(integration, covers=False)
 
     def wrap(self, original: Any) -> Any:
-        site, begin = self.site, self._begin
+        site, scope = self.site, self.scope
 
+        # Flat, because each request pays for each step into another function.
         def wrapper(self_: Any, environ: Any, start_response: Callable[..., Any]) -> Any:
             call = None
             try:
-                if site.enabled and (state.exclude is None or not state.exclude[environ.get("PATH_INFO") or "/"]):
-                    call = begin(environ)
+                if (
+                    site.enabled
+                    and (state.exclude is None or not state.exclude[environ.get("PATH_INFO") or "/"])
+                    and CALL not in environ  # else an application inside another one
+                ):
+                    try:
+                        path, query, address = _read_place(environ)
+                        name, shared = state.callers[_read_caller(environ)]
+                    except KeyError:  # something is left out, or it is a caller's first request
+                        path, query, address = map(environ.get, _PLACE)
+                        name, shared = _look_up(environ)
+                    root = environ.get("SCRIPT_NAME")
+                    attributes: dict[str, Any] = {PATH: (root + path if root else path) or "/"}
+                    if query:
+                        attributes[QUERY] = redaction.queries[query]
+                    if address:
+                        attributes[CLIENT] = address
+                    context = read_current()
+                    chosen = propagate.chosen()
+                    found = None
+                    if chosen is not None:
+                        context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
+                    elif "HTTP_TRACEPARENT" in environ or "HTTP_BAGGAGE" in environ:
+                        found = environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"), environ.get("HTTP_BAGGAGE")
+                    made = WsgiCall()
+                    made.form = Stream
+                    if start(made, scope, site, name, attributes, context, shared, found):
+                        call = environ[CALL] = made
+                        if root:
+                            call.prefix = root.rstrip("/")
+                        if state.server_request_headers:
+                            capture(call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(environ))
             except Exception as error:
+                # The call, if there is one by now, is ended and taken off the context below.
                 site.failed(error)
             if call is None:
                 return original(self_, environ, start_response)
@@ -66,51 +98,12 @@ class WsgiPatch(Patch):
             if type(body) in _COMPLETE or ("wsgi.file_wrapper" in environ and _is_file(body, environ)):
                 call.end()
                 return body
-            made = call.form()
-            made._body = body
-            made._call = call
-            return made
+            stand_in = call.form()
+            stand_in._body = body
+            stand_in._call = call
+            return stand_in
 
         return disguise(wrapper, original)
-
-    def _begin(self, environ: dict[str, Any]) -> "WsgiCall | None":
-        call = None
-        try:
-            if CALL in environ:
-                return None  # an application inside another one
-            try:
-                path, query, address = _read_place(environ)
-                name, shared = state.callers[_read_caller(environ)]
-            except KeyError:  # something is left out, or it is a caller's first request
-                path, query, address = map(environ.get, _PLACE)
-                name, shared = _look_up(environ)
-            root = environ.get("SCRIPT_NAME")
-            attributes: dict[str, Any] = {PATH: (root + path if root else path) or "/"}
-            if query:
-                attributes[QUERY] = redaction.queries[query]
-            if address:
-                attributes[CLIENT] = address
-            context = read_current()
-            chosen = propagate.chosen()
-            found = None
-            if chosen is None:
-                if "HTTP_TRACEPARENT" in environ or "HTTP_BAGGAGE" in environ:
-                    found = environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"), environ.get("HTTP_BAGGAGE")
-            else:
-                context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
-            made = WsgiCall()
-            made.form = Stream
-            if start(made, self.scope, self.site, name, attributes, context, shared, found):
-                call = environ[CALL] = made
-                if root:
-                    call.prefix = root.rstrip("/")
-                if state.server_request_headers:
-                    capture(call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(environ))
-            return call
-        except Exception as error:
-            self.site.failed(error)
-            # The call, if there is one by now, must be ended and taken off the context.
-            return call
 
 
 class WsgiCall(ServerCall):
