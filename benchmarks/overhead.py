@@ -38,7 +38,7 @@ WORKLOADS = (
     "httpx", "sqlite3", "psycopg",
 )  # fmt: skip
 COUNTS = {"manual": 5000, "unsampled": 5000, "sqlite3": 5000, "httpx": 300}  # operations at a time; of the others 1,000
-TURNS = {"httpx": 3}  # in a round: with a socket, processes of one tracer differ by more than the tracers do
+TURNS = {"flask": 2, "httpx": 3, "psycopg": 3, "requests": 3}  # in a round: processes of one tracer differ by microseconds there
 PEER_ROUNDS = 2  # what only has to be seen beside the others needs no more
 
 
