@@ -45,7 +45,7 @@ STEPS = (
     Step("make a span current, and take it off again", "variable.reset(variable.set(span))", "current.reset(current.set(span))"),
     Step("the time, twice", "time_ns(); time_ns()", "time_ns(); time_ns()"),
     Step("a span's id", "getrandbits(64)", "getrandbits(64) or new_span_id()"),
-    Step("a trace's id, and its bytes", "getrandbits(128).to_bytes(16, 'big')", "getrandbits(128).to_bytes(16, 'big')"),
+    Step("a trace's id", "getrandbits(128)", "getrandbits(128) or new_trace_id()"),
     Step("an object with 15 slots, filled", "make_bare()", "make_span()"),
     Step("a dict of no attributes", "{}", "none.copy()"),
     Step("a dict of eight attributes", "eight.copy()", "eight.copy()"),
@@ -55,7 +55,8 @@ STEPS = (
     Step("a wrapper around a function", "thin('a')", "around('a')"),
     Step("look for a header that is not there", "environ.get('HTTP_TRACEPARENT')", "environ.get('HTTP_TRACEPARENT')"),
     Step("read a traceparent", "(int(parent[3:35], 16), int(parent[36:52], 16), int(parent[53:], 16))", "parse_traceparent(parent)"),
-    Step("write a traceparent", "f'{prefix}{number:016x}-01'", "f'{prefix}{number:016x}-01'"),
+    Step("write a traceparent, in a root", "'00-%032x-%016x-03' % (root, number)", "'00-%032x-%016x-03' % (root, number)"),
+    Step("write a traceparent, below", "f'{prefix}{number:016x}-01'", "f'{prefix}{number:016x}-01'"),
     Step("put a span into the queue", "append(span)", "put_span(span)"),
     Step("start and end a root span, eight attributes", "bare_span(eight)", "tracer.start('GET', CLIENT, eight.copy()).end()"),
     Step("a span by hand, current inside, eight attributes", "bare_current(eight)", "by_hand(eight)"),
@@ -78,7 +79,7 @@ def namespace() -> dict[str, Any]:
     from lighttrace.instrument.call import around
     from lighttrace.propagation.tracecontext import parse_traceparent
     from lighttrace.tracing.context import SPAN_KEY, current
-    from lighttrace.tracing.ids import getrandbits, new_span_id
+    from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
     from lighttrace.tracing.span import Span
     from lighttrace.tracing.values import PLAIN
 
@@ -96,18 +97,18 @@ def namespace() -> dict[str, Any]:
     pending: collections.deque[Any] = collections.deque(maxlen=1000)
     store = "; ".join(f"made.{slot} = {i}" for i, slot in enumerate(slots))
     scope: dict[str, Any] = {"new": new, "Bare": bare, "Span": Span, "time_ns": time_ns, "bits": bits, "variable": variable, "append": pending.append}  # fmt: skip
-    fields = "; ".join(f"made.{slot} = 0" for slot in Span.__slots__ if slot != "__weakref__")
+    fields = "; ".join(f"made.{slot} = 0" for slot in Span.__slots__ if slot not in ("__weakref__", "_call"))
     exec(f"def make_bare():\n made = new(Bare); {store}\n return made", scope)
     exec(f"def make_span():\n made = new(Span); {fields}\n return made", scope)
     exec(
-        f"def bare_span(given):\n bits(128).to_bytes(16, 'big'); bits(64); made = new(Bare); {store}\n"
+        f"def bare_span(given):\n bits(128); bits(64); made = new(Bare); {store}\n"
         " made.s0 = given.copy(); made.s1 = time_ns(); made.s2 = time_ns(); append(made)",
         scope,
     )
     exec(
         "class BareScope:\n"
         " __slots__ = ('given', 'made', 'token')\n"
-        f" def __enter__(self):\n  bits(128).to_bytes(16, 'big'); bits(64); self.made = made = new(Bare); {store}\n"
+        f" def __enter__(self):\n  bits(128); bits(64); self.made = made = new(Bare); {store}\n"
         "  made.s0 = self.given.copy(); made.s1 = time_ns(); self.token = variable.set(made)\n"
         " def __exit__(self, kind, error, trace):\n  variable.reset(self.token); self.made.s2 = time_ns(); append(self.made)\n"
         "class BareUnsampled:\n"
@@ -133,7 +134,7 @@ def namespace() -> dict[str, Any]:
 
     return {
         **scope, "Context": Context, "context": Context(), "put": dict.__setitem__, "KEY": SPAN_KEY, "span": span, "current": current,
-        "getrandbits": getrandbits, "new_span_id": new_span_id, "none": {}, "eight": dict(workloads.ATTRIBUTES),
+        "getrandbits": getrandbits, "new_span_id": new_span_id, "new_trace_id": new_trace_id, "root": 1 << 127, "none": {}, "eight": dict(workloads.ATTRIBUTES),
         "sixteen": {f"key.{i}": i for i in range(16)}, "types": PLAIN, "limits": active.pipeline.limits, "thin": thin,
         "around": around(host, lambda args, kwargs: True, lambda call, result: None, lambda call, error: None),
         "environ": dict.fromkeys(map(str, range(40))), "parent": f"00-{1:032x}-{1:016x}-01", "parse_traceparent": parse_traceparent,

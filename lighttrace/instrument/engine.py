@@ -6,7 +6,6 @@ patches. Patches made before a change see the change, because they hold `state`,
 
 import sys
 from typing import Any
-from weakref import WeakSet
 
 from lighttrace.tracing.tracer import Tracer
 from lighttrace.tracing.transaction import Settings
@@ -80,12 +79,17 @@ class State:
     @provider.setter
     def provider(self, provider: Any) -> None:
         self._provider = provider
-        for scope in tuple(_scopes):  # in this order: see `Scope.find`
-            scope.tracer = None
+        forget_tracers()  # in this order: see `Scope.find`
 
 
-_scopes: "WeakSet[Scope]" = WeakSet()
+_scopes: "list[Scope]" = []  # few: one for each patch, and those last as long as the program
 state = State()
+
+
+def forget_tracers() -> None:
+    """Let every scope look for its tracer again: there is another provider."""
+    for scope in _scopes.copy():  # others may be made meanwhile, by another thread or a signal's handler
+        scope.tracer = None
 
 
 def configure(config: Any, provider: Any, resolver: Any) -> None:
@@ -124,13 +128,13 @@ class Scope:
     The hot path asks for `scope.tracer or scope.find()`.
     """
 
-    __slots__ = ("__weakref__", "covers", "name", "tracer")
+    __slots__ = ("covers", "name", "tracer")
 
     def __init__(self, name: str, covers: bool) -> None:
         self.name = name
         self.covers = covers
         self.tracer: Tracer | None = None  # None until it has been looked up, and again when the provider changes
-        _scopes.add(self)
+        _scopes.append(self)
 
     def find(self) -> Tracer | None:
         """The tracer, or None while tracing is off."""

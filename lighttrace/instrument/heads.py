@@ -74,7 +74,7 @@ class HeadPatch(Patch):
         try:
             call: Any = getattr(span_of(read_current()), "_call", None)
             # A proxy that is asked to connect is nobody whom the call is for.
-            if type(call) is LateHeaders and call.added is LATE and event.method != b"CONNECT" and written[-4:] == _BLANK:
+            if type(call) is LateHeaders and hasattr(call, "head") and event.method != b"CONNECT" and written[-4:] == _BLANK:
                 made = written[:-2] + call.head + _END
                 call.added = ()
                 return made

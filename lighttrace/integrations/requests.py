@@ -2,13 +2,16 @@
 
 from operator import attrgetter
 
-from lighttrace.instrument import HttpClientPatch, Integration, ResendPatch, StoredHeaders
+from requests.structures import CaseInsensitiveDict
+
+from lighttrace.instrument import Headers, HttpClientPatch, Integration, ResendPatch, StoredHeaders
 
 read_status = attrgetter("status_code")
 
 
 def read_request(session, request, **options):
-    return request.method, request.url, request.headers, StoredHeaders
+    headers = request.headers
+    return request.method, request.url, headers, StoredHeaders if type(headers) is CaseInsensitiveDict else Headers
 
 
 def read_headers(response):

@@ -87,11 +87,13 @@ def agreed(span: Any) -> LocalTrace:
     first into the dict. Who finds it gone from there again finds it on the span.
     """
     number = span._span_id
-    made = _making.setdefault(number, local_trace(span._root, RANDOM | SAMPLED))
-    there: LocalTrace | None = span._local
-    if there is None:
-        span._local = there = made
-    _making.pop(number, None)
+    try:
+        made = _making.setdefault(number, local_trace(span._root, RANDOM | SAMPLED))
+        there: LocalTrace | None = span._local
+        if there is None:
+            span._local = there = made
+    finally:
+        _making.pop(number, None)
     return there
 
 

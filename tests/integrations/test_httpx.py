@@ -130,6 +130,19 @@ class Mine(Client):
         assert connect.header("baggage") is None
         assert request.header("traceparent") == forwarded.traceparent
 
+    def test_request_made_inside_another_one_takes_nothing_from_it(self):
+        def told(event, info):
+            if event == "connection.connect_tcp.complete" and not inside:
+                inside.append(inner.get(self.peer.url + "/inner"))
+
+        inside = []
+        with httpx.Client() as inner, httpx.Client() as client:
+            client.get(self.peer.url + "/outer", extensions={"trace": told})
+        (span,) = self.spans.take(1)
+        requests = {request.target: request.header("traceparent") for request in self.peer.take()}
+        assert requests["/outer"] == span.traceparent
+        assert set(requests) == {"/inner", "/outer"}
+
     def test_httpcore_that_writes_otherwise_is_noticed(self, monkeypatch, caplog):
         import httpcore
 

@@ -55,6 +55,16 @@ class Mine(Session):
 
         return requests.get(url, auth=Signed(), timeout=10).status_code
 
+    def test_headers_of_a_program_s_own_kind_carry_the_trace(self):
+        with requests.Session() as session:
+            request = requests.Request("GET", self.peer.url).prepare()
+            request.headers = {"X-Mine": "1"}
+            session.send(request)
+        span, sent = self.one()
+        assert sent.header("traceparent") == span.traceparent
+        assert sent.header("x-mine") == "1"
+        assert request.headers == {"X-Mine": "1"}
+
     def raising(self, error):
         class Adapter(HTTPAdapter):
             def send(self, *args, **kwargs):

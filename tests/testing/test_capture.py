@@ -146,6 +146,17 @@ def test_everything_is_as_before_afterwards():
     assert after == before
 
 
+def test_integrations_look_for_their_tracer_again_afterwards():
+    from lighttrace.instrument.engine import Scope
+
+    scope = Scope("kept", covers=False)
+    for _ in range(2):
+        with capture(**plain):
+            assert scope.find() is scope.tracer is not None
+        assert scope.tracer is None
+        assert scope.find() is None  # tracing is off
+
+
 def test_tracer_that_a_module_kept_is_captured_every_time():
     for _ in range(2):
         with capture(**plain) as spans:

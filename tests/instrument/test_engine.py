@@ -1,0 +1,59 @@
+"""Who makes the spans of an integration, while tracing is switched on and off."""
+
+import threading
+from typing import Any
+
+from lighttrace.instrument import engine
+from lighttrace.instrument.engine import Scope, State
+from tests.tracing.conftest import Tracing
+
+
+def test_scope_asks_again_when_the_provider_changes(monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "state", state := State())
+    scope = Scope("example", covers=True)
+    assert scope.find() is None
+    for tracing in (Tracing(), Tracing()):
+        state.provider = tracing.provider
+        assert scope.tracer is None
+        found = scope.find()
+        assert found is not None
+        assert (scope.tracer, found.pipeline, found.covers) == (found, tracing.pipeline, True)
+        assert found.scope_name == "lighttrace.example"
+    state.provider = None
+    assert (scope.tracer, scope.find()) == (None, None)
+
+
+def test_tracer_of_a_provider_that_went_meanwhile_is_not_kept(monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "state", state := State())
+    scope = Scope("example", covers=True)
+    tracing = Tracing()
+
+    class Slow:
+        def get_tracer(self, name: str) -> Any:
+            state.provider = None  # another thread switches tracing off in this moment
+            return tracing.provider.get_tracer(name)
+
+    state.provider = Slow()
+    scope.find()
+    assert scope.tracer is None
+
+
+def test_patches_may_be_made_while_the_provider_changes() -> None:
+    stop = threading.Event()
+
+    def make() -> None:
+        while not stop.is_set():
+            made.append(Scope("made meanwhile", covers=False))
+
+    made: list[Scope] = []
+    before = len(engine._scopes)
+    thread = threading.Thread(target=make)
+    thread.start()
+    try:
+        while len(made) < 2000:
+            engine.forget_tracers()
+    finally:
+        stop.set()
+        thread.join(30)
+        del engine._scopes[before:]
+    assert all(scope.tracer is None for scope in made)
