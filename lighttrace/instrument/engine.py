@@ -29,6 +29,7 @@ class State:
     """The engine's configuration, in the form that the hot path wants."""
 
     __slots__ = (
+        "_provider",
         "baggage_hosts",
         "caller",
         "callers",
@@ -37,7 +38,6 @@ class State:
         "client_response_headers",
         "edge",
         "exclude",
-        "_provider",
         "known_methods",
         "redacted_parameters",
         "resolver",

@@ -275,6 +275,7 @@ def start(
     call.site = site
     call.status = 0
     call.prefix = ""
+    span: Span | UnsampledSpan
     if not parent:
         if found is None:
             if tracer.pipeline.keeps_roots:
@@ -284,18 +285,18 @@ def start(
         elif tracer.pipeline.direct:
             caller = propagate.read_caller(*found)
             if caller is not None:
-                call.span = call.context = entry = tracer.start_entry(name, SERVER, attributes, shared, *caller)
-                call.token = set_current(entry)
+                call.span = call.context = span = tracer.start_entry(name, SERVER, attributes, shared, *caller)
+                call.token = set_current(span)
                 return True
     if found is not None:
         parent = of_caller(*propagate.extract(parent, *found))
-    call.span = started = tracer.start(name, SERVER, attributes, parent, None, shared)
+    call.span = span = tracer.start(name, SERVER, attributes, parent, None, shared)
     if not parent or is_alone(parent):
-        call.context = started
-        call.token = set_current(started)
+        call.context = span
+        call.token = set_current(span)
     else:
         call.context = made = Context(parent)
-        _put(made, SPAN_KEY, started)
+        _put(made, SPAN_KEY, span)
         call.token = set_current(made)
     return True
 

@@ -84,7 +84,7 @@ def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers
     else:
         text = outgoing_baggage(span, context, internal)
     trace = span._local
-    if trace is None:  # in two thirds of an f-string's time:
+    if trace is None:  # a sampled root, its id random. In three quarters of the time that an f-string takes:
         return headers.carry("00-%032x-%016x-03" % (span._root, span._span_id), None, text)  # noqa: UP031
     prefix = trace.header
     if prefix is None:

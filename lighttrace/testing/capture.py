@@ -230,7 +230,7 @@ class Capture:
         )
         self._swap_slots(self.provider.pipeline, fresh)
         self._swap(vars(tracer), {"getrandbits": self._ids.getrandbits, "new_span_id": self._ids.new_span_id})
-        self._saved.append(engine.forget_tracers)
+        self._saved.append(engine.forget_tracers)  # once the slots are as before: they go past the setter of the provider
         self._swap_slots(engine.state, engine.State())  # as in a program that has just started
         engine.configure(config, self.provider, resolver)
         before_provider, before_sink = otel_trace._TRACER_PROVIDER, guard.sink

@@ -318,7 +318,7 @@ class UnsampledSpan:
 
     @property
     def _local(self) -> LocalTrace:
-        return self._trace
+        return self._trace  # for whoever does not ask which kind of span it is
 
     @property  # type: ignore[misc]  # `__class__` is what isinstance asks after the type itself
     def __class__(self) -> Any:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 INTERNAL = SpanKind.INTERNAL
 SERVER, CLIENT, PRODUCER = SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER
 _put = dict.__setitem__
-RANDOM_SAMPLED = RANDOM | SAMPLED
 
 
 class Tracer(ApiTracer):

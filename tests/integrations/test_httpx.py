@@ -130,7 +130,7 @@ class Mine(Client):
         assert connect.header("baggage") is None
         assert request.header("traceparent") == forwarded.traceparent
 
-    def test_request_made_inside_another_one_takes_nothing_from_it(self):
+    def test_request_made_inside_another_one_leaves_it_its_headers(self):
         def told(event, info):
             if event == "connection.connect_tcp.complete" and not inside:
                 inside.append(inner.get(self.peer.url + "/inner"))
