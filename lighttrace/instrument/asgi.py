@@ -11,9 +11,21 @@ from lighttrace.instrument.call import disguise, stand_in
 from lighttrace.instrument.engine import Scope, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
-from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, is_short, now, of_caller, read_method, start
+from lighttrace.instrument.http_server import (
+    CALL,
+    PATH,
+    QUERY,
+    SCHEME,
+    SERVER,
+    ServerCall,
+    is_short,
+    now,
+    of_caller,
+    read_method,
+    start,
+)
 from lighttrace.instrument.patching import Patch
-from lighttrace.tracing.context import detach, read_current, reset_current
+from lighttrace.tracing.context import detach, read_current, reset_current, set_current
 from lighttrace.tracing.shared import Shared
 
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
@@ -92,15 +104,24 @@ class AsgiPatch(Patch):
                     found = _carried(scope, headers)
             else:
                 context = of_caller(*propagate.extract_with(chosen, scope, _ScopeGetter, context))
+            tracer = self.scope.tracer or self.scope.find()
+            if tracer is None:
+                return None
+            root = scope.get("root_path")
             made = AsgiCall()
+            made.method = name
+            made.prefix = root.rstrip("/") if root else ""
+            made.site = self.site
+            made.status = 0
             made.ended = made.matched = None
-            if start(made, self.scope, self.site, name, attributes, context, shared, found):
-                call = scope[CALL] = made
-                root = scope.get("root_path")
-                if root:
-                    call.prefix = root.rstrip("/")
-                if state.server_request_headers:
-                    capture(call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(scope["headers"]))
+            if found is None and not context and tracer.pipeline.keeps_roots:
+                made.span = made.context = span = tracer.start_root(name, SERVER, attributes, shared)
+                made.token = set_current(span)
+            else:
+                start(made, tracer, name, attributes, context, shared, found)
+            call = scope[CALL] = made
+            if state.server_request_headers:
+                capture(call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(scope["headers"]))
             return call
         except Exception as error:
             self.site.failed(error)

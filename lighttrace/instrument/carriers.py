@@ -84,6 +84,12 @@ class StoredHeaders(Headers):
 
     def withdraw(self, added: tuple[str, ...]) -> None:
         store = self._headers._store
+        if added is _BOTH:
+            try:
+                del store[TRACEPARENT], store[BAGGAGE]
+                return
+            except KeyError:  # the program took one of them out
+                pass
         for name in added:
             store.pop(name, None)
 

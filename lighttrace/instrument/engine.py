@@ -39,6 +39,7 @@ class State:
         "edge",
         "exclude",
         "known_methods",
+        "matched",
         "redacted_parameters",
         "resolver",
         "routed",
@@ -68,7 +69,8 @@ class State:
         # What was learned under this configuration. Another one brings new caches: a request that is under way writes into the
         # one that it read.
         self.callers = Bounded(2048)  # what many requests have in common: the span's name and its first attributes
-        self.routed = Bounded(4096)  # method, route and handler: the span's name and its owner
+        self.routed = Bounded(4096)  # method, route and handler: the span's name, the route, and its owner
+        self.matched = Bounded(4096)  # the same, and what a framework found: by its number, see `MatchPatch`
         self.told = Bounded(1024)  # short baggage: what it says of the caller, see `propagate.read_caller`
 
     @property
@@ -118,6 +120,7 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.told = Bounded(1024)  # after whether any of it is believed
     state.baggage_hosts = tuple(config.baggage_hosts)
     state.routed = Bounded(4096)  # after the resolver: who reads this one asks that one
+    state.matched = Bounded(4096)
     Settings.salt = config.customer_salt.encode()
     state.provider = provider
 

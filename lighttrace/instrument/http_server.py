@@ -7,7 +7,6 @@ the request and all that is done for it.
 
 import re
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from time import time_ns
 from typing import Any
 
@@ -17,13 +16,14 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate
 from lighttrace.instrument.call import disguise, listening
-from lighttrace.instrument.engine import Bounded, Scope, state
+from lighttrace.instrument.engine import Bounded, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, is_alone, set_current, with_value
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
+from lighttrace.tracing.tracer import Tracer
 from lighttrace.tracing.transaction import handed_down
 
 SERVER = SpanKind.SERVER
@@ -38,7 +38,7 @@ _put = dict.__setitem__
 class ServerCall:
     """One request being answered. Ends once: at its last byte, or when the application gives up.
 
-    `start` fills it in; the protocol's own class adds the way back of the response.
+    The protocol's own code makes it; its class adds the way back of the response.
     """
 
     __slots__ = ("context", "method", "prefix", "site", "span", "status", "token")
@@ -60,17 +60,17 @@ class ServerCall:
             route = self.prefix + route
         try:
             # By its code and not itself: a handler made for one request must not be kept.
-            name, found = state.routed[self.method, route, handler.__code__]
+            name, _, found = state.routed[self.method, route, handler.__code__]
         except (AttributeError, KeyError):
-            name, found = self._look_up(route, handler)
+            name, _, found = self.look_up(route, handler)
         if name is not None:
             span._name = name
             span._own[ROUTE] = route
         if found is not None and span._owner.source not in _EXPLICIT:
             span._owner = found
 
-    def _look_up(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
-        """The name of a route's spans and who owns them."""
+    def look_up(self, route: str | None, handler: Any) -> tuple[str | None, str | None, Owner | None]:
+        """The name of a route's spans, the route, and who owns them."""
         routed = state.routed
         key = self.method, route, getattr(handler, "__code__", handler)
         try:
@@ -81,10 +81,10 @@ class ServerCall:
             known = routed[key] = self._read(route, handler)
         return known
 
-    def _read(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
+    def _read(self, route: str | None, handler: Any) -> tuple[str | None, str | None, Owner | None]:
         name = f"{self.method} {route}" if route is not None else None
         found = owner_of(handler, name or self.method, route) if handler is not None and state.resolver is not None else None
-        return name, found
+        return name, route, found
 
     def end(self, at: int | None = None) -> None:
         """End the span with the status that was sent."""
@@ -134,32 +134,60 @@ def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
 
 
 class MatchPatch(Patch):
-    """The method, without arguments, by which a framework finds the handler. When it has returned, `read_match` is given its
-    object, and gives the route's template (or None) and the handler (or None). `carrier` says which of the object's attributes
-    is the environ or scope, with dots.
+    """The method, without arguments, by which a framework finds the handler.
+
+    When it has returned, `read_found` is given its object, and gives the environ or scope, and what was found: an object that
+    stands for the same route and handler as long as it lives, or None. `read_match` is given the method's object, too, and gives
+    the route's template (or None) and the handler (or None); it is asked once for all requests that find the same.
     """
 
-    def __init__(self, target: str, carrier: str, read_match: Callable[[Any], tuple[str | None, Any]]) -> None:
+    def __init__(
+        self,
+        target: str,
+        read_found: Callable[[Any], tuple[Any, Any]],
+        read_match: Callable[[Any], tuple[str | None, Any]],
+    ) -> None:
         super().__init__(target)
-        self.carrier = attrgetter(carrier)
+        self.read_found = read_found
         self.read_match = read_match
 
     def wrap(self, original: Any) -> Any:
-        site, read_carrier = self.site, self.carrier
+        site = self.site
 
+        # Flat, because each request pays for each step into another function.
         def afterwards(self_: Any) -> Any:
             result = original(self_)
             try:
-                call = read_carrier(self_).get(CALL)
-                if call is not None and site.enabled:
-                    read_match = self.read_match
-                    route, handler = read_match(self_)
-                    call.routed(route, handler)
+                if site.enabled:
+                    carrier, match = self.read_found(self_)
+                    call = carrier.get(CALL)
+                    if call is not None:
+                        span = call.span
+                        if not span._end:
+                            try:
+                                name, route, found, _ = state.matched[call.method, call.prefix, id(match)]
+                            except KeyError:
+                                name, route, found, _ = self._look_up(call, match, self_)
+                            if name is not None:
+                                span._name = name
+                                span._own[ROUTE] = route
+                            if found is not None and span._owner.source not in _EXPLICIT:
+                                span._owner = found
             except Exception as error:
                 site.failed(error)
             return result
 
         return disguise(afterwards, original)
+
+    def _look_up(self, call: ServerCall, match: Any, self_: Any) -> tuple[str | None, str | None, Owner | None, Any]:
+        """The name of a route's spans, its template, and who owns them."""
+        matched = state.matched
+        route, handler = self.read_match(self_)
+        if call.prefix and route is not None:
+            route = call.prefix + route
+        # Another object cannot have its number while it is kept here.
+        known = matched[call.method, call.prefix, id(match)] = (*call.look_up(route, handler), match)
+        return known
 
 
 class MountPatch(Patch):
@@ -255,40 +283,21 @@ def of_caller(context: Context, members: Mapping[str, Any] | None) -> Context:
 
 
 def start(
-    call: ServerCall,
-    scope: Scope,
-    site: guard.Site,
-    name: str,
-    attributes: dict[str, Any],
-    parent: Any,
-    shared: Shared,
-    found: tuple[Any, Any, Any] | None,
-) -> bool:
-    """Start the span of a request in the context `parent`, and make it current. False while tracing is off.
+    call: ServerCall, tracer: Tracer, name: str, attributes: dict[str, Any], parent: Any, shared: Shared, found: Any
+) -> None:
+    """Start the span of a request in the context `parent`, and make it current.
 
-    `found` are its W3C headers (see `propagate.read_caller`), if there are any that have not been read yet.
+    `found` are its W3C headers (see `propagate.read_caller`), or None where there are none that have not been read yet. A request
+    that has nothing of all that, and is recorded for sure, is started by the protocol's own code in as few steps.
     """
-    tracer = scope.tracer or scope.find()
-    if tracer is None:
-        return False
-    call.method = name
-    call.site = site
-    call.status = 0
-    call.prefix = ""
     span: Span | UnsampledSpan
-    if not parent:
-        if found is None:
-            if tracer.pipeline.keeps_roots:
-                call.span = call.context = span = tracer.start_root(name, SERVER, attributes, shared)
-                call.token = set_current(span)
-                return True
-        elif tracer.pipeline.direct:
+    if found is not None:
+        if not parent and tracer.pipeline.direct:
             caller = propagate.read_caller(*found)
             if caller is not None:
                 call.span = call.context = span = tracer.start_entry(name, SERVER, attributes, shared, *caller)
                 call.token = set_current(span)
-                return True
-    if found is not None:
+                return
         parent = of_caller(*propagate.extract(parent, *found))
     call.span = span = tracer.start(name, SERVER, attributes, parent, None, shared)
     if not parent or is_alone(parent):
@@ -298,7 +307,6 @@ def start(
         call.context = made = Context(parent)
         _put(made, SPAN_KEY, span)
         call.token = set_current(made)
-    return True
 
 
 def now() -> int:

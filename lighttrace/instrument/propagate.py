@@ -25,7 +25,9 @@ textmap: Any = None
 """The propagator to use when W3C alone is not what the program asked for; set by the runtime, None for the fast path."""
 
 _own: Any = None
-_otel: Any = None  # the namespace of opentelemetry.propagate, once the program has imported it
+watched: Any = None
+"""The namespace of `opentelemetry.propagate`, once the program has imported it: see `chosen`."""
+
 _name = ""  # of the variable there that holds the global propagator
 
 
@@ -38,12 +40,12 @@ def use(propagator: Any, *, fast: bool) -> None:
 
 def watch(module: Any) -> None:
     """Make ours the global propagator of `opentelemetry.propagate`, and heed it when the program chooses another."""
-    global _otel, _name
+    global watched, _name
     module.set_global_textmap(_own)
     space = vars(module)
     # The variable behind `get_global_textmap`, before 1.40 and since: where it is called otherwise, the function is asked.
     _name = next((name for name in ("_HTTP_TEXT_FORMAT", "propagator") if space.get(name) is _own), "")
-    _otel = space if _name else _Asked(module)
+    watched = space if _name else _Asked(module)
 
 
 class _Asked:
@@ -60,9 +62,9 @@ class _Asked:
 
 def chosen() -> Any:
     """The propagator that must be asked, or None while W3C by hand will do. A program may set another at any time."""
-    if _otel is None or _otel[_name] is _own:
+    if watched is None or watched[_name] is _own:
         return textmap
-    return _otel[_name]
+    return watched[_name]
 
 
 _FLAGS = [f"-{flags:02x}" for flags in range(256)]
@@ -74,7 +76,7 @@ def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers
 
     `context` is None where there was nothing in it but a span. `internal` says whether the other side may learn who calls: our baggage leaves only toward hosts of the company.
     """
-    if textmap is not None or (_otel is not None and _otel[_name] is not _own):
+    if textmap is not None or (watched is not None and watched[_name] is not _own):
         return _inject_with(chosen(), span, Context() if context is None else context, headers, internal)
     if context is None:  # no baggage of the program's own
         try:

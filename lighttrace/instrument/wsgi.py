@@ -11,7 +11,18 @@ from lighttrace.instrument.call import disguise
 from lighttrace.instrument.engine import Bounded, Scope, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
-from lighttrace.instrument.http_server import CALL, PATH, QUERY, SCHEME, ServerCall, is_short, of_caller, read_method, start
+from lighttrace.instrument.http_server import (
+    CALL,
+    PATH,
+    QUERY,
+    SCHEME,
+    SERVER,
+    ServerCall,
+    is_short,
+    of_caller,
+    read_method,
+    start,
+)
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import detach, read_current, reset_current, set_current
 from lighttrace.tracing.shared import Shared
@@ -64,18 +75,30 @@ class WsgiPatch(Patch):
                     if address:
                         attributes[CLIENT] = address
                     context = read_current()
-                    chosen = propagate.chosen()
                     found = None
-                    if chosen is not None:
-                        context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
+                    # As quickly as it can be told that nothing but W3C's headers is wanted.
+                    if propagate.textmap is not None or propagate.watched is not None:
+                        chosen = propagate.chosen()
+                        if chosen is not None:
+                            context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
+                        else:
+                            found = _carried(environ)
                     elif "HTTP_TRACEPARENT" in environ or "HTTP_BAGGAGE" in environ:
-                        found = environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"), environ.get("HTTP_BAGGAGE")
-                    made = WsgiCall()
-                    made.form = Stream
-                    if start(made, scope, site, name, attributes, context, shared, found):
+                        found = _carried(environ)
+                    tracer = scope.tracer or scope.find()
+                    if tracer is not None:
+                        made = WsgiCall()
+                        made.method = name
+                        made.prefix = root.rstrip("/") if root else ""
+                        made.site = site
+                        made.status = 0
+                        made.form = Stream
+                        if found is None and not context and tracer.pipeline.keeps_roots:
+                            made.span = made.context = span = tracer.start_root(name, SERVER, attributes, shared)
+                            made.token = set_current(span)
+                        else:
+                            start(made, tracer, name, attributes, context, shared, found)
                         call = environ[CALL] = made
-                        if root:
-                            call.prefix = root.rstrip("/")
                         if state.server_request_headers:
                             capture(call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(environ))
             except Exception as error:
@@ -128,6 +151,12 @@ class WsgiCall(ServerCall):
 
 
 _hear = WsgiCall.start  # a method of an object would have to be made for each request
+
+
+def _carried(environ: dict[str, Any]) -> tuple[Any, Any, Any] | None:
+    """The headers traceparent, tracestate and baggage, if there are any."""
+    parent, carried = environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_BAGGAGE")
+    return (parent, environ.get("HTTP_TRACESTATE"), carried) if parent is not None or carried is not None else None
 
 
 def _is_file(body: Any, environ: dict[str, Any]) -> bool:

@@ -98,6 +98,36 @@ plain, mine = make(Flask), make(Mine)
         assert app.test_client().get("/boom").status_code == 409
         self.server_span(status="unset", attributes={semconv.HTTP_RESPONSE_STATUS_CODE: 409})
 
+    def test_equal_routes_of_two_applications_belong_to_their_own_handlers(self):
+        class ByName(kit.Owners):
+            def team_for_function(self, function):
+                return function.__name__, "codeowners"
+
+        def risk(number):
+            return "risk"
+
+        def fraud(number):
+            return "fraud"
+
+        applications = []
+        for handler in (risk, fraud):
+            app = flask.Flask("same")
+            app.add_url_rule("/items/<int:number>", "item", handler)
+            applications.append(app.test_client())
+        with self.tracing(resolver=ByName(), strict=True) as spans:
+            for client in applications * 2:
+                client.get("/items/7")
+            found = [span.team for span in spans.take(4)]
+        assert found == ["risk", "fraud"] * 2
+
+    def test_route_is_named_with_where_it_is_mounted_each_time(self):
+        client = make_flask().test_client()
+        with self.tracing() as spans:
+            for root in ("", "/a", "/b", "/a", ""):
+                assert client.get("/items/7", environ_overrides={"SCRIPT_NAME": root}).status_code == 200
+            found = [span.name for span in spans.take(10) if span.kind == "server"]
+        assert found == [f"GET {root}/items/<int:number>" for root in ("", "/a", "/b", "/a", "")]
+
     def test_file_is_answered_as_without_us(self, tmp_path):
         app = make_flask()
         (tmp_path / "file.txt").write_bytes(b"content" * 1000)
