@@ -7,6 +7,7 @@ the request and all that is done for it.
 
 import re
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from time import time_ns
 from typing import Any
 
@@ -136,43 +137,38 @@ def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
 class MatchPatch(Patch):
     """The method, without arguments, by which a framework finds the handler.
 
-    When it has returned, `read_found` is given its object, and gives the environ or scope, and what was found: an object that
-    stands for the same route and handler as long as it lives, or None. `read_match` is given the method's object, too, and gives
-    the route's template (or None) and the handler (or None); it is asked once for all requests that find the same.
+    `carrier` and `match` say, with dots, which of its object's attributes is the environ or scope, and which one is what was
+    found: an object that stands for the same route and handler as long as it lives, or None. `read_match` is given the method's
+    object and gives the route's template (or None) and the handler (or None); it is asked once for all requests that find the same.
     """
 
-    def __init__(
-        self,
-        target: str,
-        read_found: Callable[[Any], tuple[Any, Any]],
-        read_match: Callable[[Any], tuple[str | None, Any]],
-    ) -> None:
+    def __init__(self, target: str, carrier: str, match: str, read_match: Callable[[Any], tuple[str | None, Any]]) -> None:
         super().__init__(target)
-        self.read_found = read_found
+        self.carrier = attrgetter(carrier)
+        self.match = attrgetter(match)
         self.read_match = read_match
 
     def wrap(self, original: Any) -> Any:
-        site = self.site
+        site, read_carrier, read_found = self.site, self.carrier, self.match
 
         # Flat, because each request pays for each step into another function.
         def afterwards(self_: Any) -> Any:
             result = original(self_)
             try:
-                if site.enabled:
-                    carrier, match = self.read_found(self_)
-                    call = carrier.get(CALL)
-                    if call is not None:
-                        span = call.span
-                        if not span._end:
-                            try:
-                                name, route, found, _ = state.matched[call.method, call.prefix, id(match)]
-                            except KeyError:
-                                name, route, found, _ = self._look_up(call, match, self_)
-                            if name is not None:
-                                span._name = name
-                                span._own[ROUTE] = route
-                            if found is not None and span._owner.source not in _EXPLICIT:
-                                span._owner = found
+                call = read_carrier(self_).get(CALL)
+                if call is not None and site.enabled:
+                    span = call.span
+                    if not span._end:
+                        match = read_found(self_)
+                        try:
+                            name, route, found, _ = state.matched[call.method, call.prefix, id(match)]
+                        except KeyError:
+                            name, route, found, _ = self._look_up(call, match, self_)
+                        if name is not None:
+                            span._name = name
+                            span._own[ROUTE] = route
+                        if found is not None and span._owner.source not in _EXPLICIT:
+                            span._owner = found
             except Exception as error:
                 site.failed(error)
             return result

@@ -1,12 +1,8 @@
 """Trace the requests that a Flask application answers."""
 
-from operator import attrgetter
-
 from flask import ctx, request
 
 from lighttrace.instrument import FailurePatch, Integration, MatchPatch, WsgiPatch
-
-read_found = attrgetter("request.environ", "request.url_rule")
 
 
 def read_match(context):
@@ -28,7 +24,7 @@ INTEGRATION = Integration(
     requires="flask>=2.0",
     patches=(
         WsgiPatch("flask:Flask.__call__"),
-        MatchPatch(f"flask.ctx:{CONTEXT}.match_request", read_found, read_match),
+        MatchPatch(f"flask.ctx:{CONTEXT}.match_request", "request.environ", "request.url_rule", read_match),
         FailurePatch("flask:Flask.handle_exception", read_failure),
     ),
 )
