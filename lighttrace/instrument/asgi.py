@@ -13,8 +13,10 @@ from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import (
     CALL,
+    EXPLICIT,
     PATH,
     QUERY,
+    ROUTE,
     SCHEME,
     SERVER,
     ServerCall,
@@ -50,11 +52,60 @@ class AsgiPatch(Patch):
         self.scope = Scope(integration, covers=False)
 
     def wrap(self, original: Any) -> Any:
-        site = self.site
+        site, tracers = self.site, self.scope
 
+        # Flat, because each request pays for each step into another function.
         async def wrapper(self_: Any, scope: Any, receive: Any, send: Any) -> Any:
-            # An application inside another one has its span: the outer one's.
-            call = self._begin(self_, scope) if site.enabled and CALL not in scope and scope.get("type") == "http" else None
+            call = None
+            try:
+                # An application inside another one has its span: the outer one's.
+                if site.enabled and CALL not in scope and scope.get("type") == "http":
+                    prepare = self.prepare
+                    if prepare is not None:
+                        prepare(self_, scope)
+                    tracer = tracers.tracer or tracers.find()
+                    if tracer is not None and (state.exclude is None or not state.exclude[scope.get("path") or "/"]):
+                        try:
+                            path, client, query, fields = _read_usual(scope)
+                            headers = dict(fields)
+                            name, shared = state.callers[_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent")]
+                        except (KeyError, TypeError):  # something is left out, or a list; or it is a caller's first request
+                            path, client, query = map(scope.get, ("path", "client", "query_string"))
+                            headers = dict(scope["headers"])
+                            name, shared = _look_up(scope, headers)
+                        attributes: dict[str, Any] = {PATH: path or "/"}
+                        if query:
+                            attributes[QUERY] = redaction.queries[query]
+                        if client:
+                            attributes[CLIENT] = client[0]
+                        context = read_current()
+                        chosen = propagate.chosen()
+                        found = None
+                        if chosen is None:
+                            if b"traceparent" in headers or b"baggage" in headers:
+                                found = _carried(scope, headers)
+                        else:
+                            context = of_caller(*propagate.extract_with(chosen, scope, _ScopeGetter, context))
+                        root = scope.get("root_path")
+                        made = AsgiCall()
+                        made.method = name
+                        made.prefix = root.rstrip("/") if root else ""
+                        made.site = site
+                        made.status = 0
+                        made.ended = made.matched = None
+                        if found is None and not context and tracer.pipeline.keeps_roots:
+                            made.span = made.context = span = tracer.start_root(name, SERVER, attributes, shared)
+                            made.token = set_current(span)
+                        else:
+                            start(made, tracer, name, attributes, context, shared, found)
+                        call = scope[CALL] = made
+                        if state.server_request_headers:
+                            capture(
+                                call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(scope["headers"])
+                            )
+            except Exception as error:
+                # The call, if there is one by now, is ended and taken off the context below.
+                site.failed(error)
             if call is None:
                 return await original(self_, scope, receive, send)
             try:
@@ -75,59 +126,6 @@ class AsgiPatch(Patch):
 
         return disguise(wrapper, original)
 
-    def _begin(self, application: Any, scope: dict[str, Any]) -> "AsgiCall | None":
-        call = None
-        try:
-            prepare = self.prepare
-            if prepare is not None:
-                prepare(application, scope)
-            if state.exclude is not None and state.exclude[scope.get("path") or "/"]:
-                return None
-            try:
-                path, client, query, fields = _read_usual(scope)
-                headers = dict(fields)
-                name, shared = state.callers[_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent")]
-            except (KeyError, TypeError):  # something is left out, or a list; or it is a caller's first request
-                path, client, query = map(scope.get, ("path", "client", "query_string"))
-                headers = dict(scope["headers"])
-                name, shared = _look_up(scope, headers)
-            attributes: dict[str, Any] = {PATH: path or "/"}
-            if query:
-                attributes[QUERY] = redaction.queries[query]
-            if client:
-                attributes[CLIENT] = client[0]
-            context = read_current()
-            chosen = propagate.chosen()
-            found = None
-            if chosen is None:
-                if b"traceparent" in headers or b"baggage" in headers:
-                    found = _carried(scope, headers)
-            else:
-                context = of_caller(*propagate.extract_with(chosen, scope, _ScopeGetter, context))
-            tracer = self.scope.tracer or self.scope.find()
-            if tracer is None:
-                return None
-            root = scope.get("root_path")
-            made = AsgiCall()
-            made.method = name
-            made.prefix = root.rstrip("/") if root else ""
-            made.site = self.site
-            made.status = 0
-            made.ended = made.matched = None
-            if found is None and not context and tracer.pipeline.keeps_roots:
-                made.span = made.context = span = tracer.start_root(name, SERVER, attributes, shared)
-                made.token = set_current(span)
-            else:
-                start(made, tracer, name, attributes, context, shared, found)
-            call = scope[CALL] = made
-            if state.server_request_headers:
-                capture(call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(scope["headers"]))
-            return call
-        except Exception as error:
-            self.site.failed(error)
-            # The call, if there is one by now, must be ended and taken off the context.
-            return call
-
 
 class RoutePatch(Patch):
     """The `handle` of a class of routes, with (self, scope, receive, send): the framework has matched. `read_route` is given the
@@ -146,9 +144,22 @@ class RoutePatch(Patch):
                 call = scope.get(CALL)
                 if call is not None and call.matched is not route and site.enabled:
                     call.matched = route
-                    read_route = self.read_route
-                    template, handler = read_route(route, scope)
-                    call.routed(template, handler)
+                    span = call.span
+                    if not span._end:
+                        read_route = self.read_route
+                        template, handler = read_route(route, scope)
+                        if call.prefix and template is not None:
+                            template = call.prefix + template
+                        try:
+                            # By its code and not itself: a handler made for one request must not be kept.
+                            name, _, found = state.routed[call.method, template, handler.__code__]
+                        except (AttributeError, KeyError):
+                            name, _, found = call.look_up(template, handler)
+                        if name is not None:
+                            span._name = name
+                            span._own[ROUTE] = template
+                        if found is not None and span._owner.source not in EXPLICIT:
+                            span._owner = found
             except Exception as error:
                 site.failed(error)
             return original(route, scope, receive, send)

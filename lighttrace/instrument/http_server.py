@@ -52,24 +52,6 @@ class ServerCall:
     prefix: str  # of the application's routes
     token: Any
 
-    def routed(self, route: str | None, handler: Any) -> None:
-        """The framework has matched: name the span, and give it to whoever owns the handler."""
-        span: Any = self.span
-        if span._end:
-            return
-        if self.prefix and route is not None:
-            route = self.prefix + route
-        try:
-            # By its code and not itself: a handler made for one request must not be kept.
-            name, _, found = state.routed[self.method, route, handler.__code__]
-        except (AttributeError, KeyError):
-            name, _, found = self.look_up(route, handler)
-        if name is not None:
-            span._name = name
-            span._own[ROUTE] = route
-        if found is not None and span._owner.source not in _EXPLICIT:
-            span._owner = found
-
     def look_up(self, route: str | None, handler: Any) -> tuple[str | None, str | None, Owner | None]:
         """The name of a route's spans, the route, and who owns them."""
         routed = state.routed
@@ -118,7 +100,8 @@ def _recorded(span: Span, error: BaseException) -> bool:
     return same == (errors.type_name(error), errors.message_of(error))
 
 
-_EXPLICIT = frozenset({"span", "scope"})
+EXPLICIT = frozenset({"span", "scope"})
+"""Sources of an owner that the program has named itself: it keeps the span."""
 
 
 def owner_of(handler: Any, name: str, route: str | None) -> Owner | None:
@@ -167,7 +150,7 @@ class MatchPatch(Patch):
                         if name is not None:
                             span._name = name
                             span._own[ROUTE] = route
-                        if found is not None and span._owner.source not in _EXPLICIT:
+                        if found is not None and span._owner.source not in EXPLICIT:
                             span._owner = found
             except Exception as error:
                 site.failed(error)
