@@ -107,12 +107,8 @@ class StoredHeaders(Headers):
         return found[1] if found is not None else None
 
 
-_lower_name = itemgetter(1)
-
-
-def lower_names(headers: list[tuple[bytes, bytes, bytes]]) -> list[bytes]:
-    """The names in the list behind `httpx.Headers`."""
-    return list(map(_lower_name, headers))
+lower_name = itemgetter(1)
+"""The name in an entry of the list behind `httpx.Headers`."""
 
 
 _RAW_PARENT, _RAW_BAGGAGE = TRACEPARENT.encode(), BAGGAGE.encode()
@@ -126,7 +122,7 @@ class RawHeaders(Headers):
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`; flat, because nearly every call comes this way."""
         headers = self._headers._list
-        names = lower_names(headers)
+        names = list(map(lower_name, headers))
         if state is not None or _RAW_PARENT in names or _RAW_BAGGAGE in names:
             return Headers.carry(self, parent, state, baggage)
         headers.append((_RAW_PARENT, _RAW_PARENT, parent.encode()))
@@ -143,7 +139,7 @@ class RawHeaders(Headers):
             Headers.withdraw(self, added)
 
     def __contains__(self, name: str) -> bool:
-        return name.encode() in map(_lower_name, self._headers._list)
+        return name.encode() in map(lower_name, self._headers._list)
 
     def __setitem__(self, name: str, value: str) -> None:
         key = name.encode()

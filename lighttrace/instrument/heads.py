@@ -10,9 +10,9 @@ from typing import Any
 
 from lighttrace import guard
 from lighttrace.instrument.call import disguise
-from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, Headers, RawHeaders, lower_names
+from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, Headers, RawHeaders, lower_name
 from lighttrace.instrument.patching import Patch
-from lighttrace.tracing.context import read_current, span_of
+from lighttrace.tracing.context import bare, read_current, span_of
 
 LATE = (TRACEPARENT, BAGGAGE)
 """What `LateHeaders.carry` gives: headers that a `HeadPatch` has yet to send."""
@@ -27,11 +27,11 @@ class LateHeaders(RawHeaders):
 
     __slots__ = ("head",)
 
-    head: bytes  # the lines to be added
+    head: bytes  # the lines to be added; not there where the headers went another way
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`."""
-        names = lower_names(self._headers._list)
+        names = list(map(lower_name, self._headers._list))
         if state is not None or _PARENT in names or _BAGGAGE in names:
             return Headers.carry(self, parent, state, baggage)
         text = f"traceparent: {parent}\r\n" if baggage is None else f"traceparent: {parent}\r\nbaggage: {baggage}\r\n"
@@ -62,25 +62,25 @@ class HeadPatch(Patch):
     def wrap(self, original: Any) -> Any:
         site, head = self.site, getattr(sys.modules[self.module], self.head)
 
+        # Flat, because each request pays for each step into another function.
         def write(connection: Any, event: Any) -> Any:
             written = original(connection, event)
             if type(event) is head and site.enabled:
-                return self._add(event, written)
+                try:
+                    current = read_current()
+                    call: Any = getattr(current if type(current) in bare else span_of(current), "_call", None)
+                    if type(call) is LateHeaders:
+                        lines = getattr(call, "head", None)
+                        # A proxy that is asked to connect is nobody whom the call is for.
+                        if lines and event.method != b"CONNECT" and written[-4:] == _BLANK:
+                            made = written[:-2] + lines + _END
+                            call.added = ()
+                            return made
+                except Exception as error:
+                    site.failed(error)
             return written
 
         return disguise(write, original)
-
-    def _add(self, event: Any, written: Any) -> Any:
-        try:
-            call: Any = getattr(span_of(read_current()), "_call", None)
-            # A proxy that is asked to connect is nobody whom the call is for.
-            if type(call) is LateHeaders and hasattr(call, "head") and event.method != b"CONNECT" and written[-4:] == _BLANK:
-                made = written[:-2] + call.head + _END
-                call.added = ()
-                return made
-        except Exception as error:
-            self.site.failed(error)
-        return written
 
     def missed(self) -> None:
         """A call was answered and its head never came this way: from now on calls carry their headers as others do."""
