@@ -61,12 +61,20 @@ def child(kind: str, size: int) -> None:
                         spans(min(512, size - 1 - start))
                         encode()  # as the worker does, which does not wait for the trace's end
             return total // size * size
-        workers = [threading.Thread(target=spans, args=(8000 // size,)) for _ in range(size)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        begin.wait()
+        done.wait()
         return 8000 // size * size
+
+    def work() -> None:
+        while True:
+            begin.wait()
+            spans(8000 // size)
+            done.wait()
+
+    # What it costs to start a thread is no cost of a span: they are there before.
+    begin, done = threading.Barrier(size + 1), threading.Barrier(size + 1)
+    for _ in range(size if kind == "threads" else 0):
+        threading.Thread(target=work, daemon=True).start()
 
     figures = []
     for _ in range(7):

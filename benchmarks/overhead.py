@@ -38,8 +38,10 @@ WORKLOADS = (
     "httpx", "sqlite3", "psycopg",
 )  # fmt: skip
 COUNTS = {"manual": 5000, "unsampled": 5000, "sqlite3": 5000, "httpx": 300}  # operations at a time; of the others 1,000
-TURNS = {"flask": 2, "httpx": 3, "psycopg": 3, "requests": 3}  # in a round: processes of one tracer differ by microseconds there
-PEER_ROUNDS = 2  # what only has to be seen beside the others needs no more
+# In a round: processes of one tracer differ by microseconds there, by as much as is to be measured.
+TURNS = {"fastapi_excluded": 2, "flask": 4, "flask_excluded": 2, "httpx": 4, "psycopg": 6, "requests": 5}
+CLOSE = ("none", "lighttrace", "otel", "bare")
+PEER_ROUNDS = 2  # what only has to be seen beside those needs no more, and one turn in each
 
 
 def child(tracer: str, workload: str, seconds: float) -> None:
@@ -130,11 +132,11 @@ def measure(
         if url is None:
             missing.update({(tracer, "psycopg"): "PostgreSQL's initdb and postgres are not installed" for tracer in names})
         for number in range(rounds):
-            for workload in [kind for kind in kinds for _ in range(TURNS.get(kind, 1))]:
+            for workload, turn in [(kind, turn) for kind in kinds for turn in range(TURNS.get(kind, 1))]:
                 for tracer in names:
                     if (tracer, workload) in missing or workload not in SUITABLE.get(tracer, kinds):
                         continue
-                    if number >= PEER_ROUNDS and tracer not in ("none", "lighttrace", "otel", "bare"):
+                    if (turn or number >= PEER_ROUNDS) and tracer not in CLOSE:
                         continue
                     figure, why = run("--child", tracer, workload, str(seconds), port=port)
                     if figure is None:
@@ -167,21 +169,27 @@ def postgresql() -> Iterator[str | None]:
 
 
 def added(figures: Figures) -> dict[tuple[str, str], float]:
-    """The median of each round's figure less the untraced one of the same round; where the two took turns in one process, that."""
+    """The median of each turn's figure less the untraced one of the same turn; where the two took turns in one process, that.
+
+    For a peer, which has fewer turns, the median of its own less the median of the untraced ones.
+    """
     over = {}
     for (tracer, workload), values in figures.items():
         if tracer == "lighttrace in turns":
             over["lighttrace", workload] = statistics.median(values)
         elif tracer == "otel" or (tracer != "none" and ("lighttrace in turns", workload) not in figures):
             untraced = figures.get(("none", workload), [0.0] * len(values))
-            over[tracer, workload] = statistics.median(traced - plain for traced, plain in zip(values, untraced, strict=False))
+            if len(values) == len(untraced):
+                over[tracer, workload] = statistics.median(traced - plain for traced, plain in zip(values, untraced, strict=True))
+            else:
+                over[tracer, workload] = statistics.median(values) - statistics.median(untraced)
     return over
 
 
-def spread(figures: Figures, key: tuple[str, str]) -> float:
-    """Half the distance between the highest and the lowest round."""
-    values = figures.get(key, [0.0])
-    return (max(values) - min(values)) / 2
+def error(values: Sequence[float], untraced: Sequence[float] = ()) -> float:
+    """The standard error of a median, and of the untraced one that is subtracted from it."""
+    variances = [statistics.variance(each) / len(each) for each in (values, untraced) if len(each) > 1]
+    return 1.25 * sum(variances) ** 0.5
 
 
 def show(figures: Figures, missing: dict[tuple[str, str], str], names: Sequence[str], kinds: Sequence[str]) -> None:
@@ -193,7 +201,9 @@ def show(figures: Figures, missing: dict[tuple[str, str], str], names: Sequence[
     for tracer in names:
         if tracer != "none":
             cells = [
-                f"{over[tracer, kind]:10.2f} ±{spread(figures, (tracer, kind)):5.1f}" if (tracer, kind) in over else f"{'-':>17}"
+                f"{over[tracer, kind]:10.2f} ±{error(figures.get((tracer, kind), []), figures.get(('none', kind), [])):5.1f}"
+                if (tracer, kind) in over
+                else f"{'-':>17}"
                 for kind in kinds
             ]
             print(f"{tracer:22}" + "".join(cells))

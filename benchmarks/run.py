@@ -68,7 +68,16 @@ def make_venv() -> Path:
     return python
 
 
-def over_otel(name: str, added: dict[str, float], notes: list[str]) -> list[Row]:
+def off(key: str, rounds: dict[str, list[float]]) -> float:
+    """The standard error of what a tracer adds to a workload."""
+    from overhead import error
+
+    tracer, _, name = key.partition("/")
+    turns = rounds.get(f"{tracer} in turns/{name}")
+    return error(turns) if turns is not None else error(rounds.get(key, []), rounds.get(f"none/{name}", []))
+
+
+def over_otel(name: str, added: dict[str, float], rounds: dict[str, list[float]]) -> list[Row]:
     """The rows of one workload."""
     ours, theirs = added.get(f"lighttrace/{name}"), added.get(f"otel/{name}")
     if ours is None:
@@ -80,7 +89,7 @@ def over_otel(name: str, added: dict[str, float], notes: list[str]) -> list[Row]
     if goal is not None and theirs:
         bare = added.get(f"bare/{name}")
         floor = "" if bare is None else f"; the barest {bare / theirs:.3f}"
-        rows.append(Row(f"{WHAT[name]}, over OpenTelemetry's", f"≤ {goal:.2f}", f"{ours / theirs:.3f} ({ours:.2f} of {theirs:.1f} µs{floor})", ours / theirs <= goal))  # fmt: skip
+        rows.append(Row(f"{WHAT[name]}, over OpenTelemetry's", f"≤ {goal:.2f}", f"{ours / theirs:.3f} ({ours:.2f} ±{off(f'lighttrace/{name}', rounds):.2f} of {theirs:.1f} µs{floor})", ours / theirs <= goal))  # fmt: skip
     others = {
         peer: value
         for key, value in added.items()
@@ -98,7 +107,7 @@ def judge(results: dict[str, Any]) -> list[Row]:
     """The table of goals, as far as it was measured."""
     rows: list[Row] = []
     for name in results.get("overhead", {}).get("workloads", ()):
-        rows += over_otel(name, results["overhead"]["added"], [])
+        rows += over_otel(name, results["overhead"]["added"], results["overhead"]["rounds"])
     start = results.get("startup", {})
     for name, goal in (("import lighttrace", 40), ("lighttrace run", 80)):
         if start.get(name):
@@ -217,10 +226,9 @@ def table_of_costs(results: dict[str, Any]) -> str:
         untraced = sorted(overhead["rounds"].get(f"none/{name}", [0.0]))
         cells = [f"{untraced[len(untraced) // 2]:.1f}"]
         for peer in PEERS:
-            value, rounds = overhead["added"].get(f"{peer}/{name}"), overhead["rounds"].get(f"{peer}/{name}", [0.0])
-            if peer == "lighttrace":
-                rounds = overhead["rounds"].get(f"lighttrace in turns/{name}", rounds)
-            cells.append("" if value is None else f"{value:.2f} ±{(max(rounds) - min(rounds)) / 2:.1f}")
+            key = f"{peer}/{name}"
+            value = overhead["added"].get(key)
+            cells.append("" if value is None else f"{value:.2f} ±{off(key, overhead['rounds']):.1f}")
         lines.append(f"| {WHAT[name]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -56,10 +56,11 @@ class AsgiPatch(Patch):
 
         # Flat, because each request pays for each step into another function.
         async def wrapper(self_: Any, scope: Any, receive: Any, send: Any) -> Any:
+            if CALL in scope:  # an application inside another one has its span: the outer one's
+                return await original(self_, scope, receive, send)
             call = None
             try:
-                # An application inside another one has its span: the outer one's.
-                if site.enabled and CALL not in scope and scope.get("type") == "http":
+                if site.enabled and scope.get("type") == "http":
                     prepare = self.prepare
                     if prepare is not None:
                         prepare(self_, scope)
