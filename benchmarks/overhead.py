@@ -108,11 +108,15 @@ def sink() -> Iterator[str]:
         process.stdout.close()
 
 
-def run(*arguments: str, port: str) -> tuple[float | None, str]:
-    """One fresh process's figure, or why there is none."""
+def run(*arguments: str, port: str, seed: int) -> tuple[float | None, str]:
+    """One fresh process's figure, or why there is none.
+
+    `seed` is that of the hashes of strings, which by itself makes a sixth of difference to a call through requests: who takes
+    turns with another has the same.
+    """
     done = subprocess.run(
         [sys.executable, os.path.abspath(__file__), *arguments],
-        env={**os.environ, "SINK_PORT": port}, capture_output=True, text=True, timeout=180, check=False,
+        env={**os.environ, "SINK_PORT": port, "PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     if done.returncode or not done.stdout.strip():
         return None, (done.stderr.strip().splitlines() or ["no output"])[-1]
@@ -133,18 +137,19 @@ def measure(
             missing.update({(tracer, "psycopg"): "PostgreSQL's initdb and postgres are not installed" for tracer in names})
         for number in range(rounds):
             for workload, turn in [(kind, turn) for kind in kinds for turn in range(TURNS.get(kind, 1))]:
+                seed = 1 + number + rounds * turn
                 for tracer in names:
                     if (tracer, workload) in missing or workload not in SUITABLE.get(tracer, kinds):
                         continue
                     if (turn or number >= PEER_ROUNDS) and tracer not in CLOSE:
                         continue
-                    figure, why = run("--child", tracer, workload, str(seconds), port=port)
+                    figure, why = run("--child", tracer, workload, str(seconds), port=port, seed=seed)
                     if figure is None:
                         missing[tracer, workload] = why
                     else:
                         figures.setdefault((tracer, workload), []).append(figure)
                 if workload.endswith("_excluded") and "lighttrace" in names:
-                    figure, why = run("--in-turns", workload, str(seconds * 2), port=port)
+                    figure, why = run("--in-turns", workload, str(seconds * 2), port=port, seed=seed)
                     if figure is not None:
                         figures.setdefault(("lighttrace in turns", workload), []).append(figure)
     return figures, missing
@@ -187,7 +192,9 @@ def added(figures: Figures) -> dict[tuple[str, str], float]:
 
 
 def error(values: Sequence[float], untraced: Sequence[float] = ()) -> float:
-    """The standard error of a median, and of the untraced one that is subtracted from it."""
+    """The standard error of what is added: of the differences, where each figure has the untraced one of its turn."""
+    if len(values) == len(untraced):
+        values, untraced = [traced - plain for traced, plain in zip(values, untraced, strict=True)], ()
     variances = [statistics.variance(each) / len(each) for each in (values, untraced) if len(each) > 1]
     return 1.25 * sum(variances) ** 0.5
 

@@ -34,6 +34,8 @@ def once(name: str) -> tuple[float, float] | None:
         **os.environ, "PATH": BIN + os.pathsep + os.environ["PATH"], "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
         "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", "DD_REMOTE_CONFIGURATION_ENABLED": "false",
     }  # fmt: skip
+    # A package that pip has installed is compiled already; a checkout is, too, once the first round, which does not count, may do so.
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run([*prefix, sys.executable, "-c", code], env=environ, capture_output=True, check=False)
     wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
