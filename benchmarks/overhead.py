@@ -10,6 +10,7 @@ figure subtracted. Tracers take turns within a round, so the machine's drift hit
 import argparse
 import contextlib
 import json
+import math
 import os
 import socket
 import statistics
@@ -192,11 +193,21 @@ def added(figures: Figures) -> dict[tuple[str, str], float]:
 
 
 def error(values: Sequence[float], untraced: Sequence[float] = ()) -> float:
-    """The standard error of what is added: of the differences, where each figure has the untraced one of its turn."""
+    """The standard error of what is added: of the differences, where each figure has the untraced one of its turn.
+
+    From the middle half of them, because a median does not heed the others either.
+    """
     if len(values) == len(untraced):
         values, untraced = [traced - plain for traced, plain in zip(values, untraced, strict=True)], ()
-    variances = [statistics.variance(each) / len(each) for each in (values, untraced) if len(each) > 1]
-    return 1.25 * sum(variances) ** 0.5
+    return 1.25 * math.hypot(*(deviation(each) / len(each) ** 0.5 for each in (values, untraced) if len(each) > 1))
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation, as the middle half has it where there are enough of them."""
+    if len(values) < 4:
+        return statistics.stdev(values)
+    lower, _, upper = statistics.quantiles(values, n=4)
+    return (upper - lower) / 1.349
 
 
 def show(figures: Figures, missing: dict[tuple[str, str], str], names: Sequence[str], kinds: Sequence[str]) -> None:

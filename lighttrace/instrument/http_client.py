@@ -122,16 +122,16 @@ class HttpClientPatch(Patch):
             if tracer is None:
                 return None
             read_request = self.read_request
-            request = read_request(*args) if not kwargs or len(args) == self._enough else read_request(*args, **kwargs)
+            request = read_request(*args) if len(args) == self._enough or not kwargs else read_request(*args, **kwargs)
             if request is None:
                 return None
             method, url, headers, form = request
             if self.headers_argument is not None:
                 headers = kwargs[self.headers_argument] = copy_of(headers)
-            known = self._targets.get((method, url))
-            if known is None:
-                known = self._read_target(method, url)
-            name, shared, internal = known
+            try:
+                name, shared, internal = self._targets[method, url]
+            except KeyError:
+                name, shared, internal = self._read_target(method, url)
             if not context and tracer.pipeline.keeps_roots:
                 span = tracer.start_root(name, CLIENT, {}, shared)
             else:
