@@ -66,13 +66,13 @@ def own_load(port: int, seconds: float) -> None:
     print(answered / (time.monotonic() - begun))
 
 
-def started(tracer: str, sink: str) -> tuple["subprocess.Popen[bytes]", int]:
-    """A service that answers, and its port."""
+def started(tracer: str, sink: str, seed: int) -> tuple["subprocess.Popen[bytes]", int]:
+    """A service that answers, and its port. `seed` is that of the hashes of strings."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, os.path.abspath(__file__), "--serve", tracer, str(port)],
-        env={**os.environ, "SINK_PORT": sink, "OTEL_BSP_MAX_QUEUE_SIZE": "200000"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "SINK_PORT": sink, "OTEL_BSP_MAX_QUEUE_SIZE": "200000", "PYTHONHASHSEED": str(seed)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     until = time.monotonic() + 30
     while True:
@@ -104,7 +104,7 @@ def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[fl
             slices: dict[str, list[float]] = {name: [] for name in names}
             try:
                 for name in order:
-                    services[name] = started(name, port)
+                    services[name] = started(name, port, number + 1)
                     load(services[name][1], 1)
                 for name in (*order, *reversed(order)):
                     slices[name].append(load(services[name][1], seconds))

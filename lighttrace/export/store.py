@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
 
 _USUAL_BATCH = 512
-_WAKE_AFTER = 2048
+_WAKE_AFTER = 8192  # where the queue has room for it: at full load that is every second or two
 _STEP = 64  # while the worker is behind, the store is weighed every so many spans
 _SHED = 16  # spans that are let go at once when the queue is full: few, so that no request pays for many
 _SHED_BYTES = 64  # and one part in so many of the bytes
