@@ -1,8 +1,8 @@
 """HTTP server requests as spans: what WSGI and ASGI have in common.
 
 A server patch stands outermost, before any middleware. The route and the handler become known later, when the framework
-has matched them: a `RoutePatch` tells the request's call of both, and with the handler's file comes the team that owns
-the request and all that is done for it.
+has matched them: a `MatchPatch` (or ASGI's `RoutePatch`) puts both on the request's span, and with the handler's file comes the
+team that owns the request and all that is done for it.
 """
 
 import re
