@@ -192,13 +192,16 @@ def added(figures: Figures) -> dict[tuple[str, str], float]:
     return over
 
 
-def error(values: Sequence[float], untraced: Sequence[float] = ()) -> float:
+def error(figures: Figures, tracer: str, workload: str) -> float:
     """The standard error of what is added: of the differences, where each figure has the untraced one of its turn.
 
     From the middle half of them, because a median does not heed the others either.
     """
+    values, untraced = figures.get((tracer, workload), []), figures.get(("none", workload), [])
+    if (f"{tracer} in turns", workload) in figures:
+        values, untraced = figures[f"{tracer} in turns", workload], []
     if len(values) == len(untraced):
-        values, untraced = [traced - plain for traced, plain in zip(values, untraced, strict=True)], ()
+        values, untraced = [traced - plain for traced, plain in zip(values, untraced, strict=True)], []
     return 1.25 * math.hypot(*(deviation(each) / len(each) ** 0.5 for each in (values, untraced) if len(each) > 1))
 
 
@@ -219,9 +222,7 @@ def show(figures: Figures, missing: dict[tuple[str, str], str], names: Sequence[
     for tracer in names:
         if tracer != "none":
             cells = [
-                f"{over[tracer, kind]:10.2f} ±{error(figures.get((tracer, kind), []), figures.get(('none', kind), [])):5.1f}"
-                if (tracer, kind) in over
-                else f"{'-':>17}"
+                f"{over[tracer, kind]:10.2f} ±{error(figures, tracer, kind):5.1f}" if (tracer, kind) in over else f"{'-':>17}"
                 for kind in kinds
             ]
             print(f"{tracer:22}" + "".join(cells))

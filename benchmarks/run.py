@@ -73,8 +73,7 @@ def off(key: str, rounds: dict[str, list[float]]) -> float:
     from overhead import error
 
     tracer, _, name = key.partition("/")
-    turns = rounds.get(f"{tracer} in turns/{name}")
-    return error(turns) if turns is not None else error(rounds.get(key, []), rounds.get(f"none/{name}", []))
+    return error({(who, what): values for each, values in rounds.items() for who, _, what in [each.partition("/")]}, tracer, name)
 
 
 def over_otel(name: str, added: dict[str, float], rounds: dict[str, list[float]]) -> list[Row]:

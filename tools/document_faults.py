@@ -51,8 +51,8 @@ HEAD = """\
 
 What bites the users of tracers, tried on LightTrace and on opentelemetry-sdk: real processes, real servers, real sockets, and a
 backend that fails on purpose. This page is written by `nox -s faults -- --write` from what the tests in `tests/faults` saw, and a
-check holds what it says of LightTrace to that; figures are those of one run. Where a cell is empty, nothing was tried: the question does not arise there,
-or its answer is no property of the SDK's.
+check holds what it says of LightTrace to that; figures are those of one run. Where a cell is empty, nothing was tried: the
+question does not arise there, or its answer is no property of the SDK's.
 """
 
 

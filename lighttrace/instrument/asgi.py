@@ -28,6 +28,7 @@ from lighttrace.instrument.http_server import (
 )
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import detach, read_current, reset_current, set_current
+from lighttrace.tracing.owner import Owner
 from lighttrace.tracing.shared import Shared
 
 ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
@@ -153,9 +154,9 @@ class RoutePatch(Patch):
                             template = call.prefix + template
                         try:
                             # By its code and not itself: a handler made for one request must not be kept.
-                            name, _, found = state.routed[call.method, template, handler.__code__]
+                            name, found = state.routed[call.method, template, handler.__code__]
                         except (AttributeError, KeyError):
-                            name, _, found = call.look_up(template, handler)
+                            name, found = call.look_up(template, handler)
                         if name is not None:
                             span._name = name
                             span._own[ROUTE] = template
@@ -175,6 +176,18 @@ class AsgiCall(ServerCall):
 
     ended: int | None  # when the last byte of a failed request went out
     matched: Any  # the route that was told last: a seam is heard twice where a framework's class of routes calls its base class's
+
+    def look_up(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
+        """The same as `read`, remembered."""
+        routed = state.routed
+        key = self.method, route, getattr(handler, "__code__", handler)
+        try:
+            known = routed.get(key)
+        except TypeError:  # an object that is called and has no hash
+            return self.read(route, handler)
+        if known is None:
+            known = routed[key] = self.read(route, handler)
+        return known
 
     def send(self, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
         """What the application calls in the place of the server's `send`. Adds no coroutine: it hands on the one it was given."""

@@ -69,8 +69,8 @@ class State:
         # What was learned under this configuration. Another one brings new caches: a request that is under way writes into the
         # one that it read.
         self.callers = Bounded(2048)  # what many requests have in common: the span's name and its first attributes
-        self.routed = Bounded(4096)  # method, route and handler: the span's name, the route, and its owner
-        self.matched = Bounded(4096)  # the same, and what a framework found: by its number, see `MatchPatch`
+        self.routed = Bounded(4096)  # method, route and handler: the span's name and its owner
+        self.matched = Bounded(4096)  # method, prefix and the number of what a framework found: the same, see `MatchPatch`
         self.told = Bounded(1024)  # short baggage: what it says of the caller, see `propagate.read_caller`
 
     @property

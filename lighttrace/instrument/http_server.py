@@ -52,22 +52,11 @@ class ServerCall:
     prefix: str  # of the application's routes
     token: Any
 
-    def look_up(self, route: str | None, handler: Any) -> tuple[str | None, str | None, Owner | None]:
-        """The name of a route's spans, the route, and who owns them."""
-        routed = state.routed
-        key = self.method, route, getattr(handler, "__code__", handler)
-        try:
-            known = routed.get(key)
-        except TypeError:  # an object that is called and has no hash
-            return self._read(route, handler)
-        if known is None:
-            known = routed[key] = self._read(route, handler)
-        return known
-
-    def _read(self, route: str | None, handler: Any) -> tuple[str | None, str | None, Owner | None]:
+    def read(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
+        """The name of a route's spans and who owns them."""
         name = f"{self.method} {route}" if route is not None else None
         found = owner_of(handler, name or self.method, route) if handler is not None and state.resolver is not None else None
-        return name, route, found
+        return name, found
 
     def end(self, at: int | None = None) -> None:
         """End the span with the status that was sent."""
@@ -164,8 +153,9 @@ class MatchPatch(Patch):
         route, handler = self.read_match(self_)
         if call.prefix and route is not None:
             route = call.prefix + route
+        name, found = call.read(route, handler)
         # Another object cannot have its number while it is kept here.
-        known = matched[call.method, call.prefix, id(match)] = (*call.look_up(route, handler), match)
+        known = matched[call.method, call.prefix, id(match)] = name, route, found, match
         return known
 
 

@@ -75,16 +75,13 @@ class WsgiPatch(Patch):
                     if address:
                         attributes[CLIENT] = address
                     context = read_current()
-                    found = None
                     # As quickly as it can be told that nothing but W3C's headers is wanted.
-                    if propagate.textmap is not None or propagate.watched is not None:
-                        chosen = propagate.chosen()
-                        if chosen is not None:
-                            context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
-                        else:
-                            found = _carried(environ)
+                    chosen = None if propagate.textmap is None and propagate.watched is None else propagate.chosen()
+                    found = None
+                    if chosen is not None:
+                        context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
                     elif "HTTP_TRACEPARENT" in environ or "HTTP_BAGGAGE" in environ:
-                        found = _carried(environ)
+                        found = environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"), environ.get("HTTP_BAGGAGE")
                     tracer = scope.tracer or scope.find()
                     if tracer is not None:
                         made = WsgiCall()
@@ -151,12 +148,6 @@ class WsgiCall(ServerCall):
 
 
 _hear = WsgiCall.start  # a method of an object would have to be made for each request
-
-
-def _carried(environ: dict[str, Any]) -> tuple[Any, Any, Any] | None:
-    """The headers traceparent, tracestate and baggage, if there are any."""
-    parent, carried = environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_BAGGAGE")
-    return (parent, environ.get("HTTP_TRACESTATE"), carried) if parent is not None or carried is not None else None
 
 
 def _is_file(body: Any, environ: dict[str, Any]) -> bool:
