@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lighttrace.instrument.engine import state
-from lighttrace.tracing.context import SPAN_KEY, TEAM_KEY, read_current
-from lighttrace.tracing.span import Span, UnsampledSpan
+from lighttrace.tracing.context import SPAN_KEY, TEAM_KEY, bare, read_current
 
 if TYPE_CHECKING:
     from lighttrace.tracing.owner import Owner
@@ -20,11 +19,9 @@ def fields() -> tuple[str, str, str, str]:
     ('', '')
     """
     context = read_current()
-    kind = type(context)
-    alone = kind is Span or kind is UnsampledSpan
+    alone = type(context) in bare
     span: Any = context if alone else context.get(SPAN_KEY)
-    kind = type(span)
-    if kind is Span or kind is UnsampledSpan:
+    if type(span) in bare:
         who: Owner = span._owner
         if not alone and len(context) > 1 and who.source != "span":
             who = context.get(TEAM_KEY, who)

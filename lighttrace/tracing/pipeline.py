@@ -34,6 +34,7 @@ class Pipeline:
         "direct",
         "foreign_sampler",
         "id_generator",
+        "keeps_below",
         "keeps_roots",
         "limits",
         "native",
@@ -47,6 +48,7 @@ class Pipeline:
 
     direct: bool  # nobody needs to be asked when a span starts below another
     keeps_roots: bool  # nor when a trace begins
+    keeps_below: int | None  # nor then, but only traces are kept whose ids, as far as they decide, are below that
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class Pipeline:
             native = self.native
             self.direct = native is not None and self.id_generator is None and not self.processors and self.rules is None
             self.keeps_roots = native is not None and self.direct and native.bound >= ALL
+            self.keeps_below = native.bound if native is not None and self.direct and native.bound < ALL else None
 
     def set_sampler(self, sampler: Any) -> None:
         """Use that sampler from now on."""

@@ -7,7 +7,7 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard
 from lighttrace.tracing import errors
-from lighttrace.tracing.context import SPAN_KEY, context_of, is_alone, read_current, reset_current, set_current, span_of
+from lighttrace.tracing.context import SPAN_KEY, bare, context_of, is_alone, read_current, reset_current, set_current, span_of
 from lighttrace.tracing.ids import getrandbits, new_trace_id
 from lighttrace.tracing.sampling import LOW_BITS
 from lighttrace.tracing.shared import NOTHING
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Link
 
+    from lighttrace.tracing.owner import Owner
     from lighttrace.tracing.tracer import Tracer
 
 _plain = PLAIN.issuperset
@@ -77,17 +78,12 @@ class SpanScope:
             if not pipeline.keeps_roots and pipeline.native is not None:
                 if context or not pipeline.direct:
                     return self._enter_perhaps(context)
-                # A root that is not sampled costs as little as it can.
                 trace_id = getrandbits(128) or new_trace_id()
-                if trace_id & LOW_BITS >= pipeline.native.bound:
-                    span = UnsampledSpan()
-                    span._root = trace_id
-                    span._owner = pipeline.default_owner
-                else:
-                    span = tracer.start_root(self._name, self._kind, {}, NOTHING, trace_id)
-                    if given:
-                        span.set_attributes(given)
-                self._span = span
+                if trace_id & LOW_BITS < pipeline.native.bound:
+                    return self._enter_kept(trace_id)
+                self._span = span = UnsampledSpan()
+                span._root = trace_id
+                span._owner = pipeline.default_owner
                 self._token = set_current(span)
                 return span
             if not given:
@@ -114,12 +110,20 @@ class SpanScope:
         self._token = set_current(made)
         return span
 
+    def _enter_kept(self, trace_id: int) -> Any:
+        """Enter where nothing is current, and a trace of that id is sampled."""
+        self._span = span = self._tracer.start_root(self._name, self._kind, {}, NOTHING, trace_id)
+        if self._attributes:
+            span.set_attributes(self._attributes)
+        self._token = set_current(span)
+        return span
+
     def _enter_perhaps(self, context: Any) -> Any:
         """Enter below a span where spans are sampled, but by nobody who wants to see them first."""
         tracer = self._tracer
         span: Any
         span = span_of(context)
-        if type(span) is UnsampledSpan:
+        if isinstance(span, UnsampledSpan):
             # Nothing below it is recorded either, and one span that says nothing can stand for all of them.
             self._token = None
             self._span = span
@@ -168,3 +172,72 @@ class SpanScope:
         from lighttrace.tracing.stepping import in_scope
 
         return in_scope(function, self.again)
+
+
+class RootScope(UnsampledSpan):
+    """The scope of a root where not all are sampled, and its span as well if it is not: one object, as that is most of its cost.
+
+    Made where nothing is current. Where there is more to it on entry, it has a `SpanScope` do what is to be done.
+    """
+
+    __slots__ = ("_attributes", "_name", "_span_kind", "_token", "_tracer")
+
+    _tracer: "Tracer"
+    _name: str
+    _span_kind: SpanKind
+    _attributes: "Mapping[str, Any] | None"
+    _token: Any  # of the context; with a scope that was entered in its place, a pair of what was here before and that
+
+    @property
+    def _owner(self) -> "Owner":  # type: ignore[override]
+        return self._tracer.pipeline.default_owner
+
+    def __enter__(self) -> Any:
+        bound = self._tracer.pipeline.keeps_below
+        if bound is None or read_current():  # by now
+            return self._give_way(self.again().__enter__)
+        if bound:
+            self._root = trace_id = getrandbits(128) or new_trace_id()
+            if trace_id & LOW_BITS < bound:
+                return self._give_way(self.again()._enter_kept, trace_id)
+        self._token = set_current(self)
+        return self
+
+    def _give_way(self, enter: Any, *arguments: Any) -> Any:
+        """Enter by a method of another scope, and leave by it, too."""
+        span = enter(*arguments)
+        self._token = getattr(self, "_token", None), enter.__self__
+        return span
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        token = self._token
+        if type(token) is tuple:
+            self._token, scope = token
+            scope.__exit__(kind, error, trace)
+            return
+        try:
+            reset_current(token)
+        except (ValueError, RuntimeError):
+            guard.count("context.detached_elsewhere")
+
+    async def __aenter__(self) -> Any:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self.__exit__(kind, error, trace)
+
+    def again(self) -> SpanScope:
+        """A scope of the usual kind for the same."""
+        scope = SpanScope()
+        scope._tracer, scope._name, scope._kind, scope._attributes = self._tracer, self._name, self._span_kind, self._attributes
+        scope._options = None
+        return scope
+
+    def __call__(self, function: Any) -> Any:
+        """As a decorator: a span of its own around each call."""
+        from lighttrace.tracing.stepping import in_scope
+
+        return in_scope(function, self.again)
+
+
+bare.add(RootScope)

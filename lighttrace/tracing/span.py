@@ -15,7 +15,7 @@ from opentelemetry.trace.span import TraceState
 from lighttrace import guard
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import bare
-from lighttrace.tracing.ids import getrandbits, new_span_id
+from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
 from lighttrace.tracing.local_trace import RANDOM, LocalTrace, agreed, local_trace
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.readable import ReadableMixin
@@ -292,29 +292,37 @@ class Span(ReadableMixin):
 class UnsampledSpan:
     """A span that is not recorded: it carries the trace on, and everything said to it is forgotten.
 
-    Its id is made when somebody asks, which for most of them never happens. To `isinstance` it is the API's
+    Its ids are made when somebody asks, which for most of them never happens. To `isinstance` it is the API's
     `NonRecordingSpan`, as from the SDK: there is nothing on it to read.
     """
 
-    __slots__ = ("_call", "_owner", "_root", "_span_id", "_trace", "__weakref__")
+    # What is not known yet is not there: by `__getattr__`, each attribute that is would cost as much as a function.
+    __slots__ = ("__weakref__", "_call", "_known_id", "_known_trace", "_owner", "_root")
 
     _end = 1  # for code that asks a span whether it still records
     _kind = SpanKind.INTERNAL
-    _trace: LocalTrace
+    _known_id: int
+    _known_trace: LocalTrace
     _owner: Owner
-    _root: int  # the id of a trace that begins here
-    _span_id: int
+    _root: int  # the id of a trace that begins here, where the decision needed it
     _call: Any
 
-    def __getattr__(self, name: str) -> Any:
-        # Asked for what is not there: an id, and a trace that began here, are made when somebody wants to know them.
-        if name == "_trace":
-            self._trace = trace = local_trace(self._root, RANDOM)
+    @property
+    def _trace(self) -> LocalTrace:
+        try:
+            return self._known_trace
+        except AttributeError:  # it begins here
+            root: int = getattr(self, "_root", 0) or getrandbits(128) or new_trace_id()
+            self._known_trace = trace = local_trace(root, RANDOM)
             return trace
-        if name == "_span_id":
-            self._span_id = made = new_span_id()
+
+    @property
+    def _span_id(self) -> int:
+        try:
+            return self._known_id
+        except AttributeError:
+            self._known_id = made = new_span_id()
             return made
-        raise AttributeError(name)
 
     @property
     def _local(self) -> LocalTrace:
@@ -353,7 +361,7 @@ class UnsampledSpan:
 def unsampled_span(trace: LocalTrace, owner: Owner) -> UnsampledSpan:
     """One in a trace that there is already."""
     made = UnsampledSpan()
-    made._trace = trace
+    made._known_trace = trace
     made._owner = owner
     return made
 

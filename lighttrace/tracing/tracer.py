@@ -19,7 +19,7 @@ from lighttrace.tracing.local_trace import RANDOM, SAMPLED, Far, LocalTrace, loc
 from lighttrace.tracing.owner import Owner
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.sampling import LOW_BITS
-from lighttrace.tracing.scope import Options, SpanScope
+from lighttrace.tracing.scope import Options, RootScope, SpanScope
 from lighttrace.tracing.shared import MIXED, NOTHING, Shared
 from lighttrace.tracing.span import UNSET, Span, UnsampledSpan, unsampled_span
 from lighttrace.tracing.values import text_of
@@ -219,7 +219,7 @@ class Tracer(ApiTracer):
             trace = self._new_trace(context)
             parent_id = 0
             who = pipeline.default_owner
-        elif cls is UnsampledSpan:
+        elif issubclass(cls, UnsampledSpan):
             trace = parent._trace
             parent_id = 0 if pipeline.native is not None else parent._span_id
             who = parent._owner
@@ -234,7 +234,7 @@ class Tracer(ApiTracer):
         who = scoped
         handed: Any = context.get(HANDED_KEY)
         if handed is not None and handed is not trace.inherited:
-            if cls is Span or cls is UnsampledSpan:
+            if cls is Span or issubclass(cls, UnsampledSpan):
                 trace = trace.handing_down(handed)
             else:  # it has just been made
                 trace.inherited = handed
@@ -357,7 +357,7 @@ class Tracer(ApiTracer):
         if not recording:
             unsampled = unsampled_span(trace, who)
             if pipeline.id_generator is not None:
-                unsampled._span_id = pipeline.id_generator.generate_span_id()
+                unsampled._known_id = pipeline.id_generator.generate_span_id()
             return unsampled
         tracer = self if sampled else self._recorder()
         span_id = pipeline.id_generator.generate_span_id() if pipeline.id_generator is not None else new_span_id()
@@ -429,17 +429,26 @@ class Tracer(ApiTracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
         end_on_exit: bool = True,
-    ) -> "SpanScope":
+    ) -> "SpanScope | RootScope":
         """A context manager and decorator around `start_span`, with the span as the current one inside."""
+        options = None
+        if context is None and not links and start_time is None and record_exception and set_status_on_exception and end_on_exit:
+            if self.pipeline.keeps_below is not None and not read_current():
+                # Most likely a root that is not sampled: that costs as little as it can.
+                root = RootScope()
+                root._tracer = self
+                root._name = name
+                root._span_kind = kind
+                root._attributes = attributes
+                return root
+        else:
+            options = Options(context, links, start_time, record_exception, set_status_on_exception, end_on_exit)
         scope = SpanScope()
         scope._tracer = self
         scope._name = name
         scope._kind = kind
         scope._attributes = attributes
-        if context is None and not links and start_time is None and record_exception and set_status_on_exception and end_on_exit:
-            scope._options = None
-        else:
-            scope._options = Options(context, links, start_time, record_exception, set_status_on_exception, end_on_exit)
+        scope._options = options
         return scope
 
     def sdk_scope(self) -> Any:
