@@ -193,9 +193,13 @@ class HttpClientPatch(Patch):
             if span._end:  # or it is not sampled
                 return
             read_status = self.read_status
-            span._own[STATUS] = status = read_status(response)
+            status = read_status(response)
+            try:
+                # Most calls of a target are answered alike: a span that waits with a dict of its own holds half as much again.
+                span._shared = span._shared.further[status]
+            except KeyError:
+                _answer(span, status)
             if status >= 400:
-                span._own[ERROR_TYPE] = str(status)
                 span._status = ERROR
             if state.client_response_headers and self.read_headers is not None:
                 capture(span, semconv.HTTP_RESPONSE_HEADER, state.client_response_headers, self.read_headers(response))
@@ -264,13 +268,24 @@ class ResendPatch(Patch):
                 errors.fail(span, outcome, redact(outcome))
             else:
                 status = self.read_status(outcome)
-                span._own[STATUS] = status
+                _answer(span, status)
                 if status >= 400:
-                    span._own[ERROR_TYPE] = str(status)
                     span._status = ERROR
             span.end()
         except Exception as error:
             self.site.failed(error)
+
+
+def _answer(span: Span, status: int) -> None:
+    """Put what a response says on a span: on it alone, or on what it shares with the calls of its target that end alike."""
+    said: dict[str, Any] = {STATUS: status}
+    if status >= 400:
+        said[ERROR_TYPE] = str(status)
+    more = span._shared.with_more(status, said) if type(status) is int else None
+    if more is not None:
+        span._shared = more
+    else:
+        span._own.update(said)
 
 
 def _follow(previous: Headers, call: Headers) -> None:

@@ -5,18 +5,46 @@ that it has, makes them the span's own first (`Span._attributes`).
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 
 class Shared:
     """Each key and value exportable, each value exactly a str or an int. Never changed."""
 
-    __slots__ = ("attributes", "encoded", "plain")
+    __slots__ = ("attributes", "encoded", "further", "plain")
 
     def __init__(self, attributes: Mapping[str, Any]) -> None:
         self.attributes = attributes
         self.encoded: bytes | None = None  # filled in by the encoder on its first use
+        self.further: Mapping[Any, Shared] = _NONE_YET  # these and more, by what brought it: a status, for example
         self.plain = True  # what is said of the span's own attributes, too
+
+    def with_more(self, what: Any, attributes: Mapping[str, Any]) -> "Shared | None":
+        """These and `attributes`, remembered in `further`. None where that is not worth it, and they are to be the span's own.
+
+        That is so where nothing is shared, for what comes first (it may be all that ever comes), and beyond a few.
+
+        >>> caller = Shared({"server.address": "a"})
+        >>> caller.with_more(200, {"http.response.status_code": 200})
+        >>> caller.with_more(200, {"http.response.status_code": 200}).attributes
+        {'server.address': 'a', 'http.response.status_code': 200}
+        >>> 200 in caller.further
+        True
+        """
+        further = self.further
+        if further is _NONE_YET:
+            if self.attributes:
+                self.further = {}
+            return None
+        if len(further) >= _FEW:
+            return None
+        made = further[what] = Shared({**self.attributes, **attributes})  # type: ignore[index]  # only the one above is not ours
+        return made
+
+
+_NONE_YET: Mapping[Any, Shared] = MappingProxyType({})
+_FEW = 8
 
 
 def _nothing(plain: bool) -> Shared:

@@ -307,6 +307,16 @@ class HttpClientKit(OutgoingKit):
         assert span.message is None
         assert not span.events
 
+    def test_answers_of_one_target_are_told_apart(self) -> None:
+        url = f"{self.peer.url}/flaky/4/{next(_numbers)}"
+        statuses = [self.send("GET", url) for _ in range(8)]
+        assert statuses == [503] * 4 + [200] * 4
+        for status, span in zip(statuses, self.spans.take(8), strict=True):
+            assert span.attributes[semconv.URL_FULL] == url
+            assert span.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] == status
+            assert span.attributes.get(semconv.ERROR_TYPE) == ("503" if status == 503 else None)
+            assert span.status == ("error" if status == 503 else "unset")
+
     @pytest.mark.parametrize("trouble", ["hang up", "timeout", "refused"])
     def test_failed_call_names_its_exception(self, trouble: str) -> None:
         url = {"hang up": self.peer.url + "/hangup", "timeout": self.peer.url + "/slow", "refused": refused() + "/"}[trouble]
