@@ -19,6 +19,7 @@ from lighttrace.instrument.http_server import (
     ROUTE,
     SCHEME,
     SERVER,
+    STATUS,
     ServerCall,
     is_short,
     now,
@@ -81,7 +82,8 @@ class AsgiPatch(Patch):
                         if client:
                             attributes[CLIENT] = client[0]
                         context = read_current()
-                        chosen = propagate.chosen()
+                        # As quickly as it can be told that nothing but W3C's headers is wanted.
+                        chosen = None if propagate.textmap is None and propagate.watched is None else propagate.chosen()
                         found = None
                         if chosen is None:
                             if b"traceparent" in headers or b"baggage" in headers:
@@ -153,10 +155,11 @@ class RoutePatch(Patch):
                         if call.prefix and template is not None:
                             template = call.prefix + template
                         try:
-                            # By its code and not itself: a handler made for one request must not be kept.
-                            name, found = state.routed[call.method, template, handler.__code__]
+                            # By its code and not itself: a handler made for one request must not be kept. And by its number: the
+                            # hash of code is made of all constants in it, anew each time.
+                            name, found, _ = state.routed[call.method, template, id(handler.__code__)]
                         except (AttributeError, KeyError):
-                            name, found = call.look_up(template, handler)
+                            name, found, _ = call.look_up(template, handler)
                         if name is not None:
                             span._name = name
                             span._own[ROUTE] = template
@@ -177,16 +180,15 @@ class AsgiCall(ServerCall):
     ended: int | None  # when the last byte of a failed request went out
     matched: Any  # the route that was told last: a seam is heard twice where a framework's class of routes calls its base class's
 
-    def look_up(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
-        """The same as `read`, remembered."""
+    def look_up(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None, Any]:
+        """The same as `read`, remembered, and with it what has the number that it is remembered by."""
         routed = state.routed
-        key = self.method, route, getattr(handler, "__code__", handler)
-        try:
-            known = routed.get(key)
-        except TypeError:  # an object that is called and has no hash
-            return self.read(route, handler)
+        kept = getattr(handler, "__code__", handler)
+        key = self.method, route, id(kept)
+        known = routed.get(key)
         if known is None:
-            known = routed[key] = self.read(route, handler)
+            # Another object cannot have that number while this one is kept here.
+            known = routed[key] = *self.read(route, handler), kept
         return known
 
     def send(self, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
@@ -198,11 +200,16 @@ class AsgiCall(ServerCall):
                 if state.server_response_headers:
                     capture(self.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Headers(message["headers"]))
             elif kind == "http.response.body" and not message.get("more_body"):
-                if self.status < 500:
-                    self.end()
-                else:
+                status = self.status
+                span: Any = self.span
+                if status >= 500:
                     # The exception behind a 500 comes up only after the response has gone out: wait for it.
                     self.ended = now()
+                elif status and not span._end:  # flat, as nearly every response comes here
+                    span._own[STATUS] = status
+                    span.end()
+                else:
+                    self.end()
         except Exception as error:
             self.site.failed(error)
         return send(message)
