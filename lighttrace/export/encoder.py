@@ -293,6 +293,7 @@ def encode_span(span: "Span") -> bytes:
     parent = span._parent_id
     owner = span._owner
     shared = span._shared
+    own = span._own
     if span._rare is not None or span._status:
         end = _end_of(span)
     elif far is None:
@@ -311,7 +312,7 @@ def encode_span(span: "Span") -> bytes:
             _names[span._name][span._kind._value_],
             _pack_times(0x39, span._start, 0x41, span._end),
             shared.encoded if shared.encoded is not None else _said_once(shared),
-            b"".join(map(_attribute, span._own.items())) if shared.plain else _mixed(span._own),
+            (b"".join(map(_attribute, own.items())) if shared.plain else _mixed(own)) if own else b"",
             owner.encoded if owner.encoded is not None else _said_once(owner),
             end,
         )

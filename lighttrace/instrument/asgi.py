@@ -37,7 +37,8 @@ AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
 # In one step each, as nearly every server gives them; where some are left out, they are read one by one.
 _CALLER = "method", "scheme", "http_version", "server"
 _read_caller = itemgetter(*_CALLER)
-_read_usual = itemgetter("path", "client", "query_string", "headers")
+_USUAL = "path", "client", "query_string", "root_path", "headers"
+_read_usual = itemgetter(*_USUAL)
 
 
 class AsgiPatch(Patch):
@@ -62,19 +63,20 @@ class AsgiPatch(Patch):
                 return await original(self_, scope, receive, send)
             call = None
             try:
-                if site.enabled and scope.get("type") == "http":
+                if site.enabled and scope["type"] == "http":
                     prepare = self.prepare
                     if prepare is not None:
                         prepare(self_, scope)
                     tracer = tracers.tracer or tracers.find()
-                    if tracer is not None and (state.exclude is None or not state.exclude[scope.get("path") or "/"]):
+                    try:
+                        path, client, query, root, fields = _read_usual(scope)
+                    except KeyError:  # something is left out
+                        path, client, query, root, fields = map(scope.get, _USUAL)
+                    if tracer is not None and (state.exclude is None or not state.exclude[path or "/"]):
+                        headers = dict(fields or ())
                         try:
-                            path, client, query, fields = _read_usual(scope)
-                            headers = dict(fields)
                             name, shared = state.callers[_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent")]
                         except (KeyError, TypeError):  # something is left out, or a list; or it is a caller's first request
-                            path, client, query = map(scope.get, ("path", "client", "query_string"))
-                            headers = dict(scope["headers"])
                             name, shared = _look_up(scope, headers)
                         attributes: dict[str, Any] = {PATH: path or "/"}
                         if query:
@@ -83,14 +85,18 @@ class AsgiPatch(Patch):
                             attributes[CLIENT] = client[0]
                         context = read_current()
                         # As quickly as it can be told that nothing but W3C's headers is wanted.
-                        chosen = None if propagate.textmap is None and propagate.watched is None else propagate.chosen()
+                        if propagate.textmap is None and (
+                            propagate.watched is None or propagate.watched[propagate.place] is propagate.own
+                        ):
+                            chosen = None
+                        else:
+                            chosen = propagate.chosen()
                         found = None
                         if chosen is None:
                             if b"traceparent" in headers or b"baggage" in headers:
                                 found = _carried(scope, headers)
                         else:
                             context = of_caller(*propagate.extract_with(chosen, scope, _ScopeGetter, context))
-                        root = scope.get("root_path")
                         made = AsgiCall()
                         made.method = name
                         made.prefix = root.rstrip("/") if root else ""

@@ -112,6 +112,8 @@ lower_name = itemgetter(1)
 
 
 _RAW_PARENT, _RAW_BAGGAGE = TRACEPARENT.encode(), BAGGAGE.encode()
+are_new = frozenset({_RAW_PARENT, _RAW_BAGGAGE}).isdisjoint
+"""Whether headers of ours are not among those names yet."""
 
 
 class RawHeaders(Headers):
@@ -122,8 +124,7 @@ class RawHeaders(Headers):
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`; flat, because nearly every call comes this way."""
         headers = self._headers._list
-        names = list(map(lower_name, headers))
-        if state is not None or _RAW_PARENT in names or _RAW_BAGGAGE in names:
+        if state is not None or not are_new(map(lower_name, headers)):
             return Headers.carry(self, parent, state, baggage)
         headers.append((_RAW_PARENT, _RAW_PARENT, parent.encode()))
         if baggage is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lighttrace import guard
 from lighttrace.instrument.call import disguise
-from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, Headers, RawHeaders, lower_name
+from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, Headers, RawHeaders, are_new, lower_name
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import bare, read_current, span_of
 
@@ -19,7 +19,6 @@ LATE = (TRACEPARENT, BAGGAGE)
 
 _END = b"\r\n"
 _BLANK = b"\r\n\r\n"
-_PARENT, _BAGGAGE = TRACEPARENT.encode(), BAGGAGE.encode()
 
 
 class LateHeaders(RawHeaders):
@@ -31,8 +30,7 @@ class LateHeaders(RawHeaders):
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`."""
-        names = list(map(lower_name, self._headers._list))
-        if state is not None or _PARENT in names or _BAGGAGE in names:
+        if state is not None or not are_new(map(lower_name, self._headers._list)):
             return Headers.carry(self, parent, state, baggage)
         text = f"traceparent: {parent}\r\n" if baggage is None else f"traceparent: {parent}\r\nbaggage: {baggage}\r\n"
         self.head = text.encode("latin-1", "replace")
@@ -64,20 +62,21 @@ class HeadPatch(Patch):
 
         # Flat, because each request pays for each step into another function.
         def write(connection: Any, event: Any) -> Any:
+            if type(event) is not head or not site.enabled:
+                return original(connection, event)
             written = original(connection, event)
-            if type(event) is head and site.enabled:
-                try:
-                    current = read_current()
-                    call: Any = getattr(current if type(current) in bare else span_of(current), "_call", None)
-                    if type(call) is LateHeaders:
-                        lines = getattr(call, "head", None)
-                        # A proxy that is asked to connect is nobody whom the call is for.
-                        if lines and event.method != b"CONNECT" and written[-4:] == _BLANK:
-                            made = written[:-2] + lines + _END
-                            call.added = ()
-                            return made
-                except Exception as error:
-                    site.failed(error)
+            try:
+                current = read_current()
+                call: Any = getattr(current if type(current) in bare else span_of(current), "_call", None)
+                if type(call) is LateHeaders:
+                    lines = getattr(call, "head", None)
+                    # A proxy that is asked to connect is nobody whom the call is for.
+                    if lines and event.method != b"CONNECT" and written[-4:] == _BLANK:
+                        made = written[:-2] + lines + _END
+                        call.added = ()
+                        return made
+            except Exception as error:
+                site.failed(error)
             return written
 
         return disguise(write, original)

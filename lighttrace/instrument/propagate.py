@@ -24,28 +24,29 @@ if TYPE_CHECKING:
 textmap: Any = None
 """The propagator to use when W3C alone is not what the program asked for; set by the runtime, None for the fast path."""
 
-_own: Any = None
+own: Any = None
+"""The propagator that the program gets from `opentelemetry.propagate` unless it chooses another."""
 watched: Any = None
 """The namespace of `opentelemetry.propagate`, once the program has imported it: see `chosen`."""
-
-_name = ""  # of the variable there that holds the global propagator
+place = ""
+"""The variable in there that holds the global propagator."""
 
 
 def use(propagator: Any, *, fast: bool) -> None:
     """Propagate with `propagator`; `fast` when it is W3C trace context and baggage, which is then written by hand."""
-    global textmap, _own
+    global textmap, own
     textmap = None if fast else propagator
-    _own = propagator
+    own = propagator
 
 
 def watch(module: Any) -> None:
     """Make ours the global propagator of `opentelemetry.propagate`, and heed it when the program chooses another."""
-    global watched, _name
-    module.set_global_textmap(_own)
+    global watched, place
+    module.set_global_textmap(own)
     space = vars(module)
     # The variable behind `get_global_textmap`, before 1.40 and since: where it is called otherwise, the function is asked.
-    _name = next((name for name in ("_HTTP_TEXT_FORMAT", "propagator") if space.get(name) is _own), "")
-    watched = space if _name else _Asked(module)
+    place = next((name for name in ("_HTTP_TEXT_FORMAT", "propagator") if space.get(name) is own), "")
+    watched = space if place else _Asked(module)
 
 
 class _Asked:
@@ -62,9 +63,9 @@ class _Asked:
 
 def chosen() -> Any:
     """The propagator that must be asked, or None while W3C by hand will do. A program may set another at any time."""
-    if watched is None or watched[_name] is _own:
+    if watched is None or watched[place] is own:
         return textmap
-    return watched[_name]
+    return watched[place]
 
 
 _FLAGS = [f"-{flags:02x}" for flags in range(256)]
@@ -76,7 +77,7 @@ def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers
 
     `context` is None where there was nothing in it but a span. `internal` says whether the other side may learn who calls: our baggage leaves only toward hosts of the company.
     """
-    if textmap is not None or (watched is not None and watched[_name] is not _own):
+    if textmap is not None or (watched is not None and watched[place] is not own):
         return _inject_with(chosen(), span, Context() if context is None else context, headers, internal)
     if context is None:  # no baggage of the program's own
         try:

@@ -76,7 +76,12 @@ class WsgiPatch(Patch):
                         attributes[CLIENT] = address
                     context = read_current()
                     # As quickly as it can be told that nothing but W3C's headers is wanted.
-                    chosen = None if propagate.textmap is None and propagate.watched is None else propagate.chosen()
+                    if propagate.textmap is None and (
+                        propagate.watched is None or propagate.watched[propagate.place] is propagate.own
+                    ):
+                        chosen = None
+                    else:
+                        chosen = propagate.chosen()
                     found = None
                     if chosen is not None:
                         context = of_caller(*propagate.extract_with(chosen, environ, _EnvironGetter, context))
