@@ -96,7 +96,7 @@ def namespace() -> dict[str, Any]:
     bits = Random(1).getrandbits
     pending: collections.deque[Any] = collections.deque(maxlen=1000)
     store = "; ".join(f"made.{slot} = {i}" for i, slot in enumerate(slots))
-    scope: dict[str, Any] = {"new": new, "Bare": bare, "Span": Span, "time_ns": time_ns, "bits": bits, "variable": variable, "append": pending.append}  # fmt: skip
+    scope: dict[str, Any] = {"new": new, "Bare": bare, "Span": Span, "time_ns": time_ns, "bits": bits, "SpanKind": SpanKind, "variable": variable, "append": pending.append}  # fmt: skip
     fields = "; ".join(f"made.{slot} = 0" for slot in Span.__slots__ if slot not in ("__weakref__", "_call"))
     exec(f"def make_bare():\n made = new(Bare); {store}\n return made", scope)
     exec(f"def make_span():\n made = new(Span); {fields}\n return made", scope)
@@ -112,10 +112,14 @@ def namespace() -> dict[str, Any]:
         "  made.s0 = self.given.copy(); made.s1 = time_ns(); self.token = variable.set(made)\n"
         " def __exit__(self, kind, error, trace):\n  variable.reset(self.token); self.made.s2 = time_ns(); append(self.made)\n"
         "class BareUnsampled:\n"
-        " __slots__ = ('given', 'root', 'token')\n"
-        " def __enter__(self):\n  self.root = bits(128); self.token = variable.set(self)\n"
+        " __slots__ = ('given', 'token')\n"
+        " def __enter__(self):\n  self.token = variable.set(self); return self\n"
         " def __exit__(self, kind, error, trace):\n  variable.reset(self.token)\n"
-        "def bare_unsampled(given):\n scope = new(BareUnsampled); scope.given = given\n with scope: pass\n"
+        "class BareTracer:\n"
+        " def start(self, name, context=None, kind=0, attributes=None, links=None, start_time=None, record=True, status=True, end=True):\n"
+        "  scope = new(BareUnsampled); scope.given = attributes; return scope\n"
+        "bare_tracer = BareTracer()\n"
+        "def bare_unsampled(given):\n with bare_tracer.start('GET', kind=SpanKind.CLIENT, attributes=given): pass\n"
         "def bare_current(given):\n scope = new(BareScope); scope.given = given\n with scope: pass",
         scope,
     )
