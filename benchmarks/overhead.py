@@ -40,7 +40,7 @@ WORKLOADS = (
 )  # fmt: skip
 COUNTS = {"manual": 5000, "unsampled": 5000, "sqlite3": 5000, "httpx": 300}  # operations at a time; of the others 1,000
 # In a round: processes of one tracer differ by microseconds there, by as much as is to be measured.
-TURNS = {"fastapi_excluded": 2, "flask": 4, "flask_excluded": 2, "httpx": 4, "psycopg": 6, "requests": 5}
+TURNS = {"fastapi_excluded": 2, "flask": 4, "flask_excluded": 2, "httpx": 8, "psycopg": 6, "requests": 8}
 CLOSE = ("none", "lighttrace", "otel", "bare")
 PEER_ROUNDS = 2  # what only has to be seen beside those needs no more, and one turn in each
 

@@ -1,6 +1,6 @@
 """Requests per second that a FastAPI service under uvicorn keeps at full load, one worker, export on.
 
-    python benchmarks/throughput.py [--tracers none,lighttrace,otel,bare] [--rounds 9] [--seconds 2]
+    python benchmarks/throughput.py [--tracers none,lighttrace,otel,bare] [--rounds 16] [--seconds 2]
 
 The load comes from another process over kept-alive connections (`wrk` where it is installed, else a client of our
 own); the backend is a third. Tracers take turns within a round; the share is the median of each round's own ratio.
@@ -88,13 +88,13 @@ def started(tracer: str, sink: str, seed: int) -> tuple["subprocess.Popen[bytes]
 
 
 def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[float, float, float]]:
-    """Requests per second, the share of the untraced service's in the same round, and the share's spread; medians by tracer.
+    """Requests per second, the share of the untraced service's in the same round, and the share's error; medians by tracer.
 
     Each round has services of its own: where things lie in a process's memory alone makes 3% of difference. They take turns,
     forth and back, and are idle when it is not theirs.
     """
     sys.path.insert(0, HERE)
-    from overhead import sink
+    from overhead import deviation, sink
 
     rates: dict[str, list[float]] = {name: [] for name in names}
     with sink() as port:
@@ -116,7 +116,7 @@ def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[fl
                 rates[name].append(statistics.mean(slices[name]))
     shares = {name: [a / b for a, b in zip(values, rates["none"], strict=True)] for name, values in rates.items()}
     return {
-        name: (statistics.median(values), statistics.median(shares[name]), (max(shares[name]) - min(shares[name])) / 2)
+        name: (statistics.median(values), statistics.median(shares[name]), 1.25 * deviation(shares[name]) / rounds**0.5)
         for name, values in rates.items()
     }
 
@@ -124,12 +124,12 @@ def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tracers", default="none,lighttrace,otel,bare")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=2)
     options = parser.parse_args()
     print(f"{'FastAPI under uvicorn':24}{'requests/s':>12}{'kept':>10}")
-    for name, (rate, share, _) in measure(options.tracers.split(","), options.rounds, options.seconds).items():
-        print(f"{name:24}{rate:12.0f}{share:10.1%}")
+    for name, (rate, share, error) in measure(options.tracers.split(","), options.rounds, options.seconds).items():
+        print(f"{name:24}{rate:12.0f}{share:10.1%} ±{error:.1%}")
 
 
 if __name__ == "__main__":
