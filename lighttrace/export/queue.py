@@ -20,6 +20,7 @@ from lighttrace.export.books import Books
 from lighttrace.export.exporter import Exporter, Outcome
 from lighttrace.export.sending import Sender
 from lighttrace.export.store import Store
+from lighttrace.tracing.spare import reuse
 
 if TYPE_CHECKING:
     from lighttrace.tracing.span import Span
@@ -236,6 +237,8 @@ class SpanQueue:
                 outcome, broken = self._deliver(part)
                 if not outcome.too_large:  # else there will be less next time
                     going = self._settle(batch, part, outcome, broken)
+                    if self._sender.encodes:  # else somebody may hold the list, and with it what nobody seems to hold
+                        reuse(part)
                     self._tell_drops()
         finally:
             if batch:  # by an exception that is not ours to stop, or settled already: it is asked there

@@ -38,6 +38,7 @@ class Sender:
         "_refused",
         "_timeout",
         "deadline",
+        "encodes",
         "exporter",
         "hurry",
         "not_before",
@@ -56,6 +57,7 @@ class Sender:
         self.paused = False
         self.not_before = 0.0  # when the backend wants to hear of us again
         self.repeated = 0  # spans sent again because an answer was lost: the backend may have them twice
+        self.encodes = False  # whether the last payload was bytes: nothing of the spans themselves was handed on
         self._bytes = 0  # that a span took in the last request, if the exporter's payloads tell
         self._limit = _ANY  # spans that the backend takes at once, as far as it has said
         self._refused = 0  # how often in a row it has said that there were too many
@@ -73,9 +75,11 @@ class Sender:
         if exporter is None:
             with forks.still:
                 exporter = self.exporter = self._make_exporter()
+        self.encodes = False
         dropped = books.untold()
         payload = exporter.prepare(batch, {semconv.DROPPED_SPANS: dropped} if dropped else None, broken)
-        if type(payload) is bytes:
+        self.encodes = type(payload) is bytes
+        if self.encodes:
             self._bytes = len(payload) // len(batch) + 1
         outcome = self.send(exporter, payload, len(batch) - len(broken), books.text)
         if outcome.too_large:

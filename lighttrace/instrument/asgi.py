@@ -5,6 +5,8 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from opentelemetry.context.context import Context
+
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction
 from lighttrace.instrument.call import disguise, stand_in
@@ -28,7 +30,7 @@ from lighttrace.instrument.http_server import (
     start,
 )
 from lighttrace.instrument.patching import Patch
-from lighttrace.tracing.context import detach, read_current, reset_current, set_current
+from lighttrace.tracing.context import SPAN_KEY, detach, read_current, readers, reset_current, set_current
 from lighttrace.tracing.owner import Owner
 from lighttrace.tracing.shared import Shared
 
@@ -104,8 +106,8 @@ class AsgiPatch(Patch):
                         made.status = 0
                         made.ended = made.matched = None
                         if found is None and not context and tracer.pipeline.keeps_roots:
-                            made.span = made.context = span = tracer.start_root(name, SERVER, attributes, shared)
-                            made.token = set_current(span)
+                            made.span = span = tracer.start_root(name, SERVER, attributes, shared)
+                            made.token = set_current(Context({SPAN_KEY: span}) if readers else span)
                         else:
                             start(made, tracer, name, attributes, context, shared, found)
                         call = scope[CALL] = made
@@ -138,16 +140,26 @@ class AsgiPatch(Patch):
 
 
 class RoutePatch(Patch):
-    """The `handle` of a class of routes, with (self, scope, receive, send): the framework has matched. `read_route` is given the
-    route and the scope, and gives the route's template (or None) and the handler (or None).
+    """The `handle` of a class of routes, with (self, scope, receive, send): the framework has matched.
+
+    `read_route` is given the route and gives its template (or None) and the handler (or None). Where the scope has the key `within`,
+    there may be more to it, and `read_within` is asked in its place, with the scope as well.
     """
 
-    def __init__(self, target: str, read_route: Callable[[Any, Any], tuple[str | None, Any]]) -> None:
+    def __init__(
+        self,
+        target: str,
+        read_route: Callable[[Any], tuple[str | None, Any]],
+        within: str = "",
+        read_within: Callable[[Any, Any], tuple[str | None, Any]] | None = None,
+    ) -> None:
         super().__init__(target)
         self.read_route = read_route
+        self.within = within
+        self.read_within = read_within
 
     def wrap(self, original: Any) -> Any:
-        site = self.site
+        site, within = self.site, self.within
 
         def before(route: Any, scope: Any, receive: Any, send: Any) -> Any:
             try:
@@ -156,8 +168,11 @@ class RoutePatch(Patch):
                     call.matched = route
                     span = call.span
                     if not span._end:
-                        read_route = self.read_route
-                        template, handler = read_route(route, scope)
+                        if within in scope and self.read_within is not None:
+                            template, handler = self.read_within(route, scope)
+                        else:
+                            read_route = self.read_route
+                            template, handler = read_route(route)
                         if call.prefix and template is not None:
                             template = call.prefix + template
                         try:

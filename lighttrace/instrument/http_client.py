@@ -132,10 +132,8 @@ class HttpClientPatch(Patch):
                 name, shared, internal = self._targets[method, url]
             except KeyError:
                 name, shared, internal = self._read_target(method, url)
-            if not context and tracer.pipeline.keeps_roots:
-                span = tracer.start_root(name, CLIENT, {}, shared)
-            else:
-                span = tracer.start(name, CLIENT, {}, context, None, shared)
+            root = not context and tracer.pipeline.keeps_roots
+            span = tracer.start_root(name, CLIENT, {}, shared) if root else tracer.start(name, CLIENT, {}, context, None, shared)
             call = form()
             call._headers = headers
             call.span = span
@@ -152,7 +150,16 @@ class HttpClientPatch(Patch):
                 _count(resends.count(self.read_attempt(*args, **kwargs)), call)
             if state.client_request_headers:
                 capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, call)
-            call.added = propagate.inject(span, beside, call, internal)
+            if root and propagate.textmap is None and propagate.watched is None:
+                # As `inject` does, without a step into it.
+                team = span._owner.team
+                try:
+                    text = state.caller[team] if internal else None
+                except KeyError:
+                    text = propagate.caller_of(team)
+                call.added = call.carry(propagate.ROOT_PARENT % (span._root, span._span_id), None, text)
+            else:
+                call.added = propagate.inject(span, beside, call, internal)
             return call
         except Exception as error:
             site.failed(error)

@@ -1,6 +1,7 @@
 """Trace the requests that a FastAPI application answers; its routes and mounts are Starlette's."""
 
 import sys
+from operator import attrgetter
 
 from lighttrace.instrument import AsgiPatch, Integration, RoutePatch
 
@@ -24,15 +25,15 @@ def prepare(app, scope):
             scope.setdefault("fastapi.telemetry")
 
 
-def read_route(route, scope):
+def read_within(route, scope):
     # From 0.13x on, a router that is included keeps its routes, and the scope says under which prefix one was reached.
-    inner = scope.get("fastapi")
-    if inner is not None:
-        context = inner.get("effective_route_context")
-        if context is not None and context.original_route is route:
-            return context.path_format, route.endpoint
-    return route.path_format, route.endpoint
+    context = scope["fastapi"].get("effective_route_context")
+    if context is not None and context.original_route is route:
+        return context.path_format, route.endpoint
+    return read_route(route)
 
+
+read_route = attrgetter("path_format", "endpoint")
 
 INTEGRATION = Integration(
     name="fastapi",
@@ -40,6 +41,6 @@ INTEGRATION = Integration(
     patches=(
         # Its own __call__ as well as Starlette's, which it calls: the outer one has the request.
         AsgiPatch("fastapi:FastAPI.__call__", prepare),
-        RoutePatch("fastapi.routing:APIRoute.handle", read_route),
+        RoutePatch("fastapi.routing:APIRoute.handle", read_route, "fastapi", read_within),
     ),
 )

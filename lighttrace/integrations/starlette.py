@@ -1,10 +1,10 @@
 """Trace the requests that a Starlette application answers."""
 
+from operator import attrgetter
+
 from lighttrace.instrument import AsgiPatch, Integration, MountPatch, RoutePatch
 
-
-def read_route(route, scope):
-    return route.path_format, route.endpoint
+read_route = attrgetter("path_format", "endpoint")
 
 
 def read_mount(mount, scope, *args):

@@ -46,6 +46,11 @@ def span_of(value: Any) -> Any:
     return value if type(value) in bare else value.get(SPAN_KEY)
 
 
+readers: set[bool] = set()
+"""Not empty once somebody has asked OpenTelemetry's API for the current context where it was a span: a server whose framework does
+so makes the context at once, which is what a request costs least."""
+
+
 class _Runtime(ContextVarsRuntimeContext):
     """OpenTelemetry's runtime context over the same variable, for whoever reads the current context through its API."""
 
@@ -53,6 +58,7 @@ class _Runtime(ContextVarsRuntimeContext):
         value: Any = read_current()
         if type(value) is not Context and type(value) in bare:
             value = Context({SPAN_KEY: value})
+            readers.add(True)
             # For the next one who asks: some frameworks do so several times for a request. Whoever set the span goes back
             # to what was there before it, all the same.
             self._current_context.set(value)

@@ -313,16 +313,14 @@ class UnsampledSpan:
             return self._known_trace
         except AttributeError:  # it begins here
             root: int = getattr(self, "_root", 0) or getrandbits(128) or new_trace_id()
-            self._known_trace = trace = local_trace(root, RANDOM)
-            return trace
+            return _settled(self, "_known_trace", local_trace(root, RANDOM))  # type: ignore[no-any-return]  # what went in
 
     @property
     def _span_id(self) -> int:
         try:
             return self._known_id
         except AttributeError:
-            self._known_id = made = new_span_id()
-            return made
+            return _settled(self, "_known_id", new_span_id())  # type: ignore[no-any-return]  # what went in
 
     @property
     def _local(self) -> LocalTrace:
@@ -356,6 +354,19 @@ class UnsampledSpan:
 
     def __exit__(self, *args: Any) -> None:
         return None
+
+
+_claims: dict[tuple[int, str], Any] = {}
+
+
+def _settled(span: UnsampledSpan, slot: str, made: Any) -> Any:
+    """`made`, put into a slot of `span` that is empty; or what another thread has put there meanwhile. Takes no lock."""
+    claim = id(span), slot
+    there = _claims.setdefault(claim, made)  # one step, so that all who come before the slot is filled get the same
+    there = getattr(span, slot, there)
+    setattr(span, slot, there)
+    _claims.pop(claim, None)
+    return there
 
 
 def unsampled_span(trace: LocalTrace, owner: Owner) -> UnsampledSpan:

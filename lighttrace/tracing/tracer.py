@@ -22,6 +22,7 @@ from lighttrace.tracing.sampling import LOW_BITS
 from lighttrace.tracing.scope import Options, RootScope, SpanScope
 from lighttrace.tracing.shared import MIXED, NOTHING, Shared
 from lighttrace.tracing.span import UNSET, Span, UnsampledSpan, unsampled_span
+from lighttrace.tracing.spare import spare, take
 from lighttrace.tracing.values import text_of
 
 if TYPE_CHECKING:
@@ -119,7 +120,10 @@ class Tracer(ApiTracer):
             return span
         else:
             return self._start_with_care(name, kind, attributes, context, code_owner, shared, extras)
-        span = Span()
+        try:
+            span = take() if spare else Span()
+        except IndexError:  # another thread took the last one
+            span = Span()
         span._tracer = self
         span._name = name
         span._kind = kind
@@ -140,7 +144,10 @@ class Tracer(ApiTracer):
         """Start the first span of a trace that is surely recorded (`Pipeline.keeps_roots`), where nobody is to be asked."""
         if not trace_id:
             trace_id = getrandbits(128) or new_trace_id()
-        span = Span()
+        try:
+            span = take() if spare else Span()
+        except IndexError:  # another thread took the last one
+            span = Span()
         span._tracer = self
         span._name = name
         span._kind = kind
@@ -264,7 +271,10 @@ class Tracer(ApiTracer):
         who: Owner,
         span_id: int,
     ) -> Span:
-        span = Span()
+        try:
+            span = take() if spare else Span()
+        except IndexError:  # another thread took the last one
+            span = Span()
         span._tracer = self
         span._name = name
         span._kind = kind
