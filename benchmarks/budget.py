@@ -143,7 +143,7 @@ def namespace() -> dict[str, Any]:
         "around": around(host, lambda args, kwargs: True, lambda call, result: None, lambda call, error: None),
         "environ": dict.fromkeys(map(str, range(40))), "parent": f"00-{1:032x}-{1:016x}-01", "parse_traceparent": parse_traceparent,
         "prefix": f"00-{1:032x}-", "number": 1 << 60, "put_span": active.queue.put, "tracer": tracer, "CLIENT": SpanKind.CLIENT,
-        "by_hand": by_hand, "pipeline": active.pipeline, "drain": active.queue._pending.clear,
+        "by_hand": by_hand, "pipeline": active.pipeline, "drain": active.queue.pending.clear,
     }  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def child(workload: str) -> None:
         active = runtime.active()
         assert active is not None
         active.queue.wake_at = 1 << 60
-        return active.queue._pending
+        return active.queue.pending
 
     switch_on()  # connections of sqlite3 are traced from the start or never
     call = workloads.WORKLOADS[workload](lambda app: None)

@@ -94,7 +94,7 @@ def encode(prepare: object) -> Callable[[int], object]:
 
     from lighttrace.export.encoder import encode_spans
 
-    pending = queue()._pending
+    pending = queue().pending
     tracer = trace.get_tracer("bench")
     made: list[list[Any]] = []
 
@@ -148,7 +148,7 @@ def child(what: str, tracer: str, names: list[str]) -> None:
         )  # fmt: skip
         ids._random.seed(1)
         queue().wake_at = 1 << 60  # no worker: it would be counted, whenever it happens to run
-        drain = queue()._pending.clear
+        drain = queue().pending.clear
     own: dict[str, Any] = {"reference": reference, "encode": encode}
     calls = {name: (own.get(name) or workloads.WORKLOADS[name])(lambda app: None) for name in names}
     gc.collect()

@@ -68,7 +68,7 @@ class SpanQueue:
         """Everything that a forked child must not share with its parent."""
         self.wake_at = 1
         self._store = Store(self.size, self.most_bytes, self.batch_size)
-        self._pending = self._store.pending  # for `put`, which saves a look-up
+        self.pending = self._store.pending  # for `put` and `Span.end`, which save a look-up
         self._in_flight: list[Span] = []
         self._books = Books()
         self._behind = False
@@ -96,20 +96,20 @@ class SpanQueue:
     # -- the program's side -------------------------------------------------------------------------------------
 
     def put(self, span: "Span") -> None:
-        """Take a span that has ended."""
-        pending = self._pending
+        """Take a span that has ended. `Span.end` does the same by itself."""
+        pending = self.pending
         pending.append(span)
         if len(pending) >= self.wake_at:
-            self._attend()
+            self.attend()
 
-    def _attend(self) -> None:
+    def attend(self) -> None:
         """Start or wake the worker; weigh and shed while it is behind. Runs when `wake_at` says so."""
         try:
             if self._pid != os.getpid():  # forked without Python's hooks
-                last = self._pending[-1] if self._pending else None
+                last = self.pending[-1] if self.pending else None
                 self.in_child()
                 if last is not None:
-                    self._pending.append(last)
+                    self.pending.append(last)
             if self._closed:
                 self._drop_all("after_shutdown")
                 return
@@ -384,7 +384,7 @@ class SpanQueue:
             self._resumed = True
             self._go_on()
         if len(self._store):
-            self._attend()
+            self.attend()
 
     def _go_on(self) -> None:
         """Let another worker be started, by the next span that ends. Under the lock."""

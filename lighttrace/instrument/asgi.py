@@ -10,7 +10,7 @@ from opentelemetry.context.context import Context
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction
 from lighttrace.instrument.call import disguise, stand_in
-from lighttrace.instrument.engine import Scope, state
+from lighttrace.instrument.engine import Scope, keep, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import (
@@ -74,8 +74,9 @@ class AsgiPatch(Patch):
                         path, client, query, root, fields = _read_usual(scope)
                     except KeyError:  # something is left out
                         path, client, query, root, fields = map(scope.get, _USUAL)
+                        fields = fields or ()
                     if tracer is not None and (state.exclude is None or not state.exclude[path or "/"]):
-                        headers = dict(fields or ())
+                        headers = dict(fields)
                         try:
                             name, shared = state.callers[_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent")]
                         except (KeyError, TypeError):  # something is left out, or a list; or it is a caller's first request
@@ -209,8 +210,8 @@ class AsgiCall(ServerCall):
         known = routed.get(key)
         if known is None:
             # Another object cannot have that number while this one is kept here.
-            known = routed[key] = *self.read(route, handler), kept
-        return known
+            known = keep(routed, key, (*self.read(route, handler), kept))
+        return known  # type: ignore[no-any-return]  # a cache of anything
 
     def send(self, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
         """What the application calls in the place of the server's `send`. Adds no coroutine: it hands on the one it was given."""
@@ -250,7 +251,7 @@ def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes]) -> tuple[str, S
     if known is None:
         known = _read_first(method, scheme, version, server, host, agent)
         if is_short(method, host, agent):
-            callers[key] = known
+            keep(callers, key, known)
     return known
 
 

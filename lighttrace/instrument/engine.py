@@ -25,6 +25,17 @@ class Bounded(dict[Any, Any]):
         super().__setitem__(key, value)
 
 
+def keep(cache: dict[Any, Any], key: Any, value: Any, most: int = 4096) -> Any:
+    """Put `value` into a cache and give it back; full, it is emptied as a `Bounded` is.
+
+    For what each request looks up: a plain dict is found in without a step into its class.
+    """
+    if len(cache) >= most:
+        cache.clear()
+    cache[key] = value
+    return value
+
+
 class State:
     """The engine's configuration, in the form that the hot path wants."""
 
@@ -68,9 +79,9 @@ class State:
         self.baggage_hosts: tuple[str, ...] = ()
         # What was learned under this configuration. Another one brings new caches: a request that is under way writes into the
         # one that it read.
-        self.callers = Bounded(2048)  # what many requests have in common: the span's name and its first attributes
-        self.routed = Bounded(4096)  # method, route and handler: the span's name and its owner
-        self.matched = Bounded(4096)  # method, prefix and the number of what a framework found: the same, see `MatchPatch`
+        self.callers: dict[Any, Any] = {}  # what many requests have in common: the span's name and its first attributes
+        self.routed: dict[Any, Any] = {}  # method, route and handler: the span's name and its owner
+        self.matched: dict[Any, Any] = {}  # method, prefix and the number of what a framework found: the same, see `MatchPatch`
         self.told = Bounded(1024)  # short baggage: what it says of the caller, see `propagate.read_caller`
 
     @property
@@ -106,7 +117,7 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.caller.clear()
     state.exclude = Excluded(tuple(config.exclude)) if config.exclude else None
     state.known_methods = config.http_known_methods
-    state.callers = Bounded(2048)  # after the methods that it holds the names of
+    state.callers = {}  # after the methods that it holds the names of
     state.client_request_headers = config.client_request_headers
     state.client_response_headers = config.client_response_headers
     state.server_request_headers = config.server_request_headers
@@ -119,8 +130,8 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.edge = config.edge
     state.told = Bounded(1024)  # after whether any of it is believed
     state.baggage_hosts = tuple(config.baggage_hosts)
-    state.routed = Bounded(4096)  # after the resolver: who reads this one asks that one
-    state.matched = Bounded(4096)
+    state.routed = {}  # after the resolver: who reads this one asks that one
+    state.matched = {}
     Settings.salt = config.customer_salt.encode()
     state.provider = provider
 

@@ -25,7 +25,7 @@ from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction, resends
 from lighttrace.instrument.call import around, disguise, enough
 from lighttrace.instrument.carriers import Headers, copy_of
-from lighttrace.instrument.engine import Bounded, Scope, state
+from lighttrace.instrument.engine import Scope, keep, state
 from lighttrace.instrument.heads import LATE, HeadPatch
 from lighttrace.instrument.hosts import host_of
 from lighttrace.instrument.patching import Patch
@@ -82,7 +82,7 @@ class HttpClientPatch(Patch):
         self.read_status = read_status
         self.read_headers = read_headers
         self.scope: Scope = Scope("", covers=True)
-        self._targets: Bounded = Bounded(2048)  # method and URL: what is known before the call
+        self._targets: dict[Any, Any] = {}  # method and URL: what is known before the call
 
     def bind(self, integration: str) -> None:
         super().bind(integration)
@@ -181,7 +181,7 @@ class HttpClientPatch(Patch):
         name = method if usual else _other_method(method, attributes)
         known = name, Shared(attributes), host.internal
         if len(url) < 512:
-            self._targets[method, key] = known
+            keep(self._targets, (method, key), known)
         return known
 
     def _finish(self, call: Headers, response: Any) -> None:

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate
 from lighttrace.instrument.call import disguise, listening
-from lighttrace.instrument.engine import Bounded, state
+from lighttrace.instrument.engine import Bounded, keep, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, is_alone, set_current, with_value
@@ -155,8 +155,7 @@ class MatchPatch(Patch):
             route = call.prefix + route
         name, found = call.read(route, handler)
         # Another object cannot have its number while it is kept here.
-        known = matched[call.method, call.prefix, id(match)] = name, route, found, match
-        return known
+        return keep(matched, (call.method, call.prefix, id(match)), (name, route, found, match))  # type: ignore[no-any-return]  # a cache of anything
 
 
 class MountPatch(Patch):

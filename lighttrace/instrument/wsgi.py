@@ -8,7 +8,7 @@ from typing import Any
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction
 from lighttrace.instrument.call import disguise
-from lighttrace.instrument.engine import Bounded, Scope, state
+from lighttrace.instrument.engine import Bounded, Scope, keep, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import (
@@ -249,7 +249,7 @@ def _look_up(environ: dict[str, Any]) -> tuple[str, Shared]:
     if known is None:
         known = _read_first(environ, *key)
         if is_short(*key):
-            callers[key] = known
+            keep(callers, key, known)
     return known
 
 

@@ -40,6 +40,7 @@ class Pipeline:
         "native",
         "processors",
         "put",
+        "queue",
         "resolver",
         "resource",
         "rules",
@@ -48,6 +49,7 @@ class Pipeline:
 
     direct: bool  # nobody needs to be asked when a span starts below another
     keeps_roots: bool  # nor when a trace begins
+    queue: Any  # the queue that `put` is a method of, where it has `pending`, `wake_at` and `attend`; else None
     keeps_below: int | None  # nor then, but only traces are kept whose ids, as far as they decide, are below that
 
     def __init__(
@@ -79,6 +81,9 @@ class Pipeline:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+        if name == "put":
+            owner = getattr(value, "__self__", None)
+            self.queue = owner if hasattr(owner, "attend") else None
         if name in _DECIDING and hasattr(self, "processors"):  # else it is being made, and they are to come
             native = self.native
             self.direct = native is not None and self.id_generator is None and not self.processors and self.rules is None
@@ -169,11 +174,12 @@ class _RecordOnly(Pipeline):
     def __init__(self, whole: Pipeline) -> None:
         object.__setattr__(self, "_whole", whole)
         object.__setattr__(self, "put", forget)
+        object.__setattr__(self, "queue", None)
 
     def __getattr__(self, name: str) -> Any:  # its own slots are empty
         return getattr(self._whole, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "put":
+        if name in ("put", "queue"):
             raise TypeError("spans that are not sampled are never exported")
         setattr(self._whole, name, value)

@@ -208,8 +208,16 @@ class Span(ReadableMixin):
         # A wall clock that was set back must not make a span of negative length.
         start = self._start
         self._end = now if now > start else (start or 1)
-        put = pipeline.put
-        put(self)
+        queue = pipeline.queue
+        if queue is None:
+            put = pipeline.put
+            put(self)
+            return
+        # What its `put` does: every span pays for a step into it.
+        pending = queue.pending
+        pending.append(self)
+        if len(pending) >= queue.wake_at:
+            queue.attend()
 
     def __enter__(self) -> "Span":
         return self

@@ -21,17 +21,31 @@ spare: list[Span] = []
 take = spare.pop
 
 _count: Any = getattr(sys, "getrefcount", None)
-_counts = _count is not None and getattr(sys, "_is_gil_enabled", lambda: True)()
-(_ALONE,) = [_count(span) for span in [Span()]] if _counts else [0]
-"""What the count says where nothing but a list holds a span: this differs from version to version."""
+
+
+def _with(spans: list[Span], references: int) -> list[Span]:
+    return [span for span in spans if _count(span) == references]
+
+
+def _fewest() -> int:
+    """What the count says in `_with` where nothing but a list holds a span; 0 where it cannot be relied on.
+
+    It differs from version to version, and from one place in the code to another: so it is asked in that very place.
+    """
+    if _count is None or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return 0
+    return next(references for references in range(1, 10) if _with([Span()], references))
+
+
+_alone = _fewest()
 
 
 def reuse(spans: list[Span]) -> None:
     """Keep those of `spans`, which have ended and been dealt with, that nothing but this list holds."""
     room = _MOST - len(spare)
-    if room <= 0 or not _counts:
+    if room <= 0 or not _alone:
         return
-    for span in [span for span in spans if _count(span) == _ALONE][:room]:
+    for span in _with(spans, _alone)[:room]:
         if type(span) is Span and span.__weakref__ is None:  # type: ignore[attr-defined]  # one of its slots
             # What it said must not outlive it, nor what it belonged to.
             span._own = span._shared = span._owner = span._rare = span._local = span._tracer = None  # type: ignore[assignment]

@@ -14,7 +14,7 @@ from lighttrace.tracing import spare
 from lighttrace.tracing.span import Span
 from tests.tracing.conftest import Tracing
 
-pytestmark = pytest.mark.skipif(not spare._counts, reason="references cannot be counted in this Python")
+pytestmark = pytest.mark.skipif(not spare._alone, reason="references cannot be counted in this Python")
 
 
 class Taking(Exporter):
@@ -150,7 +150,7 @@ def test_no_more_are_kept_than_may_be(place: Place, monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_is_kept_where_references_cannot_be_counted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spare, "_counts", False)
+    monkeypatch.setattr(spare, "_alone", 0)
     place.send(10)
     settle(place)
     assert not spare.spare
