@@ -34,7 +34,7 @@ def _fewest() -> int:
     """
     if _count is None or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return 0
-    return next(references for references in range(1, 10) if _with([Span()], references))
+    return next((references for references in range(1, 10) if _with([Span()], references)), 0)
 
 
 _alone = _fewest()
