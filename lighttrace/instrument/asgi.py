@@ -210,7 +210,7 @@ class AsgiCall(ServerCall):
         known = routed.get(key)
         if known is None:
             # Another object cannot have that number while this one is kept here.
-            known = keep(routed, key, (*self.read(route, handler), kept))
+            known = keep(routed, key, (*self.read(route, handler), kept), 4096)
         return known  # type: ignore[no-any-return]  # a cache of anything
 
     def send(self, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
@@ -251,7 +251,7 @@ def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes]) -> tuple[str, S
     if known is None:
         known = _read_first(method, scheme, version, server, host, agent)
         if is_short(method, host, agent):
-            keep(callers, key, known)
+            keep(callers, key, known, 2048)
     return known
 
 

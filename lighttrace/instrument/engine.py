@@ -25,7 +25,7 @@ class Bounded(dict[Any, Any]):
         super().__setitem__(key, value)
 
 
-def keep(cache: dict[Any, Any], key: Any, value: Any, most: int = 4096) -> Any:
+def keep(cache: dict[Any, Any], key: Any, value: Any, most: int) -> Any:
     """Put `value` into a cache and give it back; full, it is emptied as a `Bounded` is.
 
     For what each request looks up: a plain dict is found in without a step into its class.

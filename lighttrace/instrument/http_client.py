@@ -181,7 +181,7 @@ class HttpClientPatch(Patch):
         name = method if usual else _other_method(method, attributes)
         known = name, Shared(attributes), host.internal
         if len(url) < 512:
-            keep(self._targets, (method, key), known)
+            keep(self._targets, (method, key), known, 2048)
         return known
 
     def _finish(self, call: Headers, response: Any) -> None:

@@ -45,7 +45,7 @@ class ServerCall:
     __slots__ = ("context", "method", "prefix", "site", "span", "status", "token")
 
     span: Span | UnsampledSpan
-    context: Any  # in which the application runs, as it stands in `current`
+    context: Any  # in which the application runs, as it stands in `current`; for what a WSGI body is made of later
     method: str  # as it stands in the span's name
     site: guard.Site
     status: int  # 0 until the application has said
@@ -155,7 +155,7 @@ class MatchPatch(Patch):
             route = call.prefix + route
         name, found = call.read(route, handler)
         # Another object cannot have its number while it is kept here.
-        return keep(matched, (call.method, call.prefix, id(match)), (name, route, found, match))  # type: ignore[no-any-return]  # a cache of anything
+        return keep(matched, (call.method, call.prefix, id(match)), (name, route, found, match), 4096)  # type: ignore[no-any-return]  # a cache of anything
 
 
 class MountPatch(Patch):

@@ -249,7 +249,7 @@ def _look_up(environ: dict[str, Any]) -> tuple[str, Shared]:
     if known is None:
         known = _read_first(environ, *key)
         if is_short(*key):
-            keep(callers, key, known)
+            keep(callers, key, known, 2048)
     return known
 
 

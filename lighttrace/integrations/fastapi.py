@@ -27,7 +27,7 @@ def prepare(app, scope):
 
 def read_within(route, scope):
     # From 0.13x on, a router that is included keeps its routes, and the scope says under which prefix one was reached.
-    context = scope["fastapi"].get("effective_route_context")
+    context = (scope["fastapi"] or {}).get("effective_route_context")
     if context is not None and context.original_route is route:
         return context.path_format, route.endpoint
     return read_route(route)

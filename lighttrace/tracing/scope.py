@@ -174,6 +174,13 @@ class SpanScope:
         return in_scope(function, self.again)
 
 
+_LEFT = object()
+
+
+class _Entries(list[Any]):
+    """What is to be undone on the ways out of a `RootScope` that was entered in an unusual way: tokens, or scopes in its place."""
+
+
 class RootScope(UnsampledSpan):
     """The scope of a root where not all are sampled, and its span as well if it is not: one object, as that is most of its cost.
 
@@ -186,7 +193,7 @@ class RootScope(UnsampledSpan):
     _name: str
     _span_kind: SpanKind
     _attributes: "Mapping[str, Any] | None"
-    _token: Any  # of the context; with a scope that was entered in its place, a pair of what was here before and that
+    _token: Any  # None before the first entry, `_LEFT` after; between them what undoes it, or `_Entries`
 
     @property
     def _owner(self) -> "Owner":  # type: ignore[override]
@@ -194,8 +201,8 @@ class RootScope(UnsampledSpan):
 
     def __enter__(self) -> Any:
         bound = self._tracer.pipeline.keeps_below
-        if bound is None or read_current():  # by now
-            return self._give_way(self.again().__enter__)
+        if self._token is not None or bound is None or read_current():  # by now
+            return self._enter_again()
         if bound:
             self._root = trace_id = getrandbits(128) or new_trace_id()
             if trace_id & LOW_BITS < bound:
@@ -203,22 +210,52 @@ class RootScope(UnsampledSpan):
         self._token = set_current(self)
         return self
 
+    def _enter_again(self) -> Any:
+        token = self._token
+        if token is None or token is _LEFT or (type(token) is _Entries and isinstance(token[-1], SpanScope)):
+            return self._give_way(self.again().__enter__)
+        # The span, used as a context manager by whoever has it, as any span may be: nothing happens, and nothing on the way out.
+        # Which of the ways out that is, where several threads or tasks have it, the tokens tell: each is good in its own context.
+        if type(token) is not _Entries:
+            self._token = token = _Entries([token])
+        token.append(set_current(read_current()))
+        return self
+
     def _give_way(self, enter: Any, *arguments: Any) -> Any:
         """Enter by a method of another scope, and leave by it, too."""
         span = enter(*arguments)
-        self._token = getattr(self, "_token", None), enter.__self__
+        if type(self._token) is not _Entries:
+            self._token = _Entries()
+        self._token.append(enter.__self__)
         return span
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         token = self._token
-        if type(token) is tuple:
-            self._token, scope = token
-            scope.__exit__(kind, error, trace)
+        if type(token) is _Entries:
+            self._leave_one(token, kind, error, trace)
             return
+        self._token = _LEFT
         try:
             reset_current(token)
-        except (ValueError, RuntimeError):
+        except (ValueError, RuntimeError, TypeError):  # another context's, or it has been left already
             guard.count("context.detached_elsewhere")
+
+    def _leave_one(self, entries: _Entries, kind: Any, error: BaseException | None, trace: Any) -> None:
+        for index in reversed(range(len(entries))):
+            entry = entries[index]
+            try:
+                if isinstance(entry, SpanScope):
+                    entry.__exit__(kind, error, trace)
+                else:
+                    reset_current(entry)
+            except (ValueError, RuntimeError):  # another context's
+                continue
+            del entries[index]
+            break
+        else:
+            guard.count("context.detached_elsewhere")
+        if not entries:
+            self._token = _LEFT
 
     async def __aenter__(self) -> Any:
         return self.__enter__()

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Shared:
-    """Each key and value exportable, each value exactly a str or an int. Never changed."""
+    """Each key and value of `attributes` exportable, each value exactly a str or an int. They never change."""
 
     __slots__ = ("attributes", "encoded", "further", "plain")
 

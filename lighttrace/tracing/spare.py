@@ -24,7 +24,8 @@ _count: Any = getattr(sys, "getrefcount", None)
 
 
 def _with(spans: list[Span], references: int) -> list[Span]:
-    return [span for span in spans if _count(span) == references]
+    # In this order: where no weak reference leads to it and nobody holds it, nobody can come by it any more.
+    return [span for span in spans if type(span) is Span and span.__weakref__ is None and _count(span) == references]  # type: ignore[attr-defined]  # one of its slots
 
 
 def _fewest() -> int:
@@ -34,7 +35,9 @@ def _fewest() -> int:
     """
     if _count is None or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return 0
-    return next((references for references in range(1, 10) if _with([Span()], references)), 0)
+    fewest = next((references for references in range(1, 10) if _with([Span()], references)), 0)
+    held = Span()
+    return 0 if _with([held], fewest) else fewest
 
 
 _alone = _fewest()
@@ -46,7 +49,6 @@ def reuse(spans: list[Span]) -> None:
     if room <= 0 or not _alone:
         return
     for span in _with(spans, _alone)[:room]:
-        if type(span) is Span and span.__weakref__ is None:  # type: ignore[attr-defined]  # one of its slots
-            # What it said must not outlive it, nor what it belonged to.
-            span._own = span._shared = span._owner = span._rare = span._local = span._tracer = None  # type: ignore[assignment]
-            spare.append(span)
+        # What it said must not outlive it, nor what it belonged to.
+        span._name = span._own = span._shared = span._owner = span._rare = span._local = span._tracer = None  # type: ignore[assignment]
+        spare.append(span)

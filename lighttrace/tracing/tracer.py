@@ -131,11 +131,12 @@ class Tracer(ApiTracer):
         span._parent_id = parent_id
         span._owner = who
         span._own = attributes
-        span._open = span._shared = shared
+        span._shared = shared
         span._status = span._end = 0
         span._rare = None
         span._span_id = getrandbits(64) or new_span_id()
         span._start = time_ns()
+        span._open = shared  # last: whoever ends what is open must not find one half made
         return span
 
     def start_root(
@@ -155,11 +156,12 @@ class Tracer(ApiTracer):
         span._root = trace_id
         span._owner = self.pipeline.default_owner
         span._own = attributes
-        span._open = span._shared = shared
+        span._shared = shared
         span._parent_id = span._status = span._end = 0
         span._rare = None
         span._span_id = getrandbits(64) or new_span_id()
         span._start = time_ns()
+        span._open = shared
         return span
 
     def start_entry(
@@ -282,12 +284,13 @@ class Tracer(ApiTracer):
         span._parent_id = parent_id
         span._owner = who
         span._own = attributes
-        span._open = span._shared = shared
+        span._shared = shared
         span._status = UNSET
         span._rare = None
         span._end = 0
         span._start = time_ns()
         span._span_id = span_id
+        span._open = shared
         return span
 
     def _start_after(
@@ -450,6 +453,7 @@ class Tracer(ApiTracer):
                 root._name = name
                 root._span_kind = kind
                 root._attributes = attributes
+                root._token = None
                 return root
         else:
             options = Options(context, links, start_time, record_exception, set_status_on_exception, end_on_exit)

@@ -95,7 +95,9 @@ def test_what_it_said_does_not_outlive_it(place: Place) -> None:
     settle(place)
     assert len(spare.spare) == 2
     for unused in spare.spare:
-        assert [getattr(unused, slot) for slot in ("_own", "_shared", "_owner", "_rare", "_local", "_tracer")] == [None] * 6
+        assert [getattr(unused, slot) for slot in ("_own", "_shared", "_owner", "_rare", "_local", "_tracer", "_name")] == [
+            None
+        ] * 7
 
 
 def test_one_that_the_program_holds_is_left_alone(place: Place) -> None:
@@ -154,6 +156,14 @@ def test_nothing_is_kept_where_references_cannot_be_counted(place: Place, monkey
     place.send(10)
     settle(place)
     assert not spare.spare
+
+
+def test_a_count_that_tells_nothing_is_not_relied_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert spare._fewest() == spare._alone > 0
+    monkeypatch.setattr(spare, "_count", lambda span: 3)
+    assert spare._fewest() == 0
+    monkeypatch.setattr(spare, "_count", None)
+    assert spare._fewest() == 0
 
 
 def test_threads_never_share_one(place: Place) -> None:

@@ -1,6 +1,7 @@
 """Blocks in which not every trace is sampled: one object is scope and span, wherever and however often it is entered."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -114,6 +115,67 @@ def test_entered_twice_it_leaves_what_was_there_before(off: Tracing) -> None:
                 assert current() is span
             assert current() is span
         assert not current().get_span_context().is_valid
+
+
+def test_entered_again_it_has_other_ids(off: Tracing) -> None:
+    scope = off.tracer.start_as_current_span("a")
+    seen = []
+    for _ in range(3):
+        with scope as span:
+            seen.append(span.get_span_context())
+    assert len({context.trace_id for context in seen}) == len({context.span_id for context in seen}) == 3
+
+
+@pytest.mark.parametrize("ratio", ["0", "0.5"])
+def test_used_as_a_context_manager_in_another_thread_it_stays_what_it_is(ratio: str) -> None:
+    tracing = Tracing(named("traceidratio", ratio))
+    sampled = 0
+    for _ in range(40):
+        with tracing.tracer.start_as_current_span("a") as span:
+            sampled += span.is_recording()
+
+            def use(span: Any = span) -> None:
+                if not span.is_recording():  # else it would end there
+                    with span as same:
+                        assert same is span
+
+            thread = threading.Thread(target=use)
+            thread.start()
+            thread.join()
+            assert current() is span
+        assert not current().get_span_context().is_valid
+    assert len(tracing.spans) == sampled
+
+
+def test_used_in_a_thread_that_outlasts_it_it_is_left_by_each_where_it_was_entered(off: Tracing) -> None:
+    inside, over = threading.Event(), threading.Event()
+    seen: list[Any] = []
+
+    def use() -> None:
+        with span:
+            inside.set()
+            assert over.wait(30)
+        seen.append(current().get_span_context().is_valid)
+
+    with off.tracer.start_as_current_span("a") as span:
+        thread = threading.Thread(target=use)
+        thread.start()
+        assert inside.wait(30)
+    assert not current().get_span_context().is_valid
+    over.set()
+    thread.join(30)
+    assert seen == [False]
+
+
+def test_left_twice_it_breaks_nothing(off: Tracing) -> None:
+    scope = off.tracer.start_as_current_span("a")
+    with scope:
+        pass
+    before = guard.counters.get("context.detached_elsewhere", 0)
+    scope.__exit__(None, None, None)
+    assert guard.counters["context.detached_elsewhere"] == before + 1
+    with scope as span:
+        assert current() is span
 
 
 def test_below_it_nothing_is_recorded_and_the_trace_goes_on(off: Tracing) -> None:
