@@ -5,6 +5,8 @@ from operator import attrgetter
 
 from lighttrace.instrument import AsgiPatch, Integration, RoutePatch
 
+read_route = attrgetter("path_format", "endpoint")
+
 
 def prepare(app, scope):
     if app.root_path:
@@ -32,8 +34,6 @@ def read_within(route, scope):
         return context.path_format, route.endpoint
     return read_route(route)
 
-
-read_route = attrgetter("path_format", "endpoint")
 
 INTEGRATION = Integration(
     name="fastapi",
