@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from lighttrace.instrument.heads import HeadPatch as HeadPatch
     from lighttrace.instrument.heads import LateHeaders as LateHeaders
     from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch
-    from lighttrace.instrument.http_client import ResendPatch as ResendPatch
     from lighttrace.instrument.http_server import FailurePatch as FailurePatch
     from lighttrace.instrument.http_server import MatchPatch as MatchPatch
     from lighttrace.instrument.http_server import MountPatch as MountPatch
     from lighttrace.instrument.registry import Integration as Integration
     from lighttrace.instrument.resends import FollowPatch as FollowPatch
+    from lighttrace.instrument.resends import ResendPatch as ResendPatch
     from lighttrace.instrument.threads import PoolPatch as PoolPatch
     from lighttrace.instrument.threads import StartPatch as StartPatch
     from lighttrace.instrument.threads import SubmitPatch as SubmitPatch
@@ -44,7 +44,7 @@ _WHERE = {
     "MatchPatch": "lighttrace.instrument.http_server",
     "MountPatch": "lighttrace.instrument.http_server",
     "RawHeaders": "lighttrace.instrument.carriers",
-    "ResendPatch": "lighttrace.instrument.http_client",
+    "ResendPatch": "lighttrace.instrument.resends",
     "RoutePatch": "lighttrace.instrument.asgi",
     "StartPatch": "lighttrace.instrument.threads",
     "StoredHeaders": "lighttrace.instrument.carriers",

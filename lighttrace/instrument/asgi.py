@@ -12,7 +12,6 @@ from lighttrace.instrument import propagate, redaction
 from lighttrace.instrument.call import disguise, stand_in
 from lighttrace.instrument.engine import Scope, keep, state
 from lighttrace.instrument.hosts import split_authority
-from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import (
     CALL,
     EXPLICIT,
@@ -29,6 +28,7 @@ from lighttrace.instrument.http_server import (
     read_method,
     start,
 )
+from lighttrace.instrument.http_span import capture
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import SPAN_KEY, detach, read_current, readers, reset_current, set_current
 from lighttrace.tracing.owner import Owner

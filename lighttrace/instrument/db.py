@@ -17,8 +17,7 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard, semconv
 from lighttrace.instrument import hosts, sql
 from lighttrace.instrument.call import around, around_block, enough
-from lighttrace.instrument.engine import Bounded, Scope, state
-from lighttrace.instrument.http_client import scope_of
+from lighttrace.instrument.engine import Bounded, Scope, scope_of, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_KEY, bare, read_current

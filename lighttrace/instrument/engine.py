@@ -163,3 +163,14 @@ class Scope:
         if state.provider is not provider:  # changed in the meantime, by another thread
             self.tracer = None
         return tracer
+
+
+_by_integration: dict[str, Scope] = {}
+
+
+def scope_of(integration: str) -> Scope:
+    """The one scope of an integration's client spans."""
+    scope = _by_integration.get(integration)
+    if scope is None:
+        scope = _by_integration[integration] = Scope(integration, covers=True)
+    return scope

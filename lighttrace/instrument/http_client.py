@@ -15,7 +15,6 @@ for "not a request of ours".
 """
 
 from collections.abc import Callable
-from inspect import isgeneratorfunction
 from typing import Any
 
 from opentelemetry.context.context import Context
@@ -25,9 +24,10 @@ from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction, resends
 from lighttrace.instrument.call import around, disguise, enough
 from lighttrace.instrument.carriers import Headers, copy_of
-from lighttrace.instrument.engine import Scope, keep, state
+from lighttrace.instrument.engine import Scope, keep, scope_of, state
 from lighttrace.instrument.heads import LATE, HeadPatch
 from lighttrace.instrument.hosts import host_of
+from lighttrace.instrument.http_span import answer, capture, other_method, redact
 from lighttrace.instrument.patching import Patch
 from lighttrace.instrument.resends import noted
 from lighttrace.tracing import errors
@@ -40,7 +40,6 @@ from lighttrace.tracing.context import (
     read_current,
     reset_current,
     set_current,
-    span_of,
 )
 from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.span import ERROR, Span
@@ -178,7 +177,7 @@ class HttpClientPatch(Patch):
         if host.peer is not None:
             attributes.update(host.peer)
         usual = type(method) is str and method in state.known_methods
-        name = method if usual else _other_method(method, attributes)
+        name = method if usual else other_method(method, attributes)
         known = name, Shared(attributes), host.internal
         if len(url) < 512:
             keep(self._targets, (method, key), known, 2048)
@@ -205,7 +204,7 @@ class HttpClientPatch(Patch):
                 # Most calls of a target are answered alike: a span that waits with a dict of its own holds half as much again.
                 span._shared = span._shared.further[status]
             except KeyError:
-                _answer(span, status)
+                answer(span, status)
             if status >= 400:
                 span._status = ERROR
             if state.client_response_headers and self.read_headers is not None:
@@ -226,73 +225,6 @@ class HttpClientPatch(Patch):
         if type(span) is Span and not span._end:
             errors.fail(span, error, redact(error))
             span.end()
-
-
-class ResendPatch(Patch):
-    """The seam at which a client library decides to send again: the attempt so far ends there, and the next is a span of its own.
-
-    `read_outcome` has the signature of the target and gives the response or the exception of the attempt so far, or None.
-    A generator is asked when it starts; a function when it returns, because one that raises has decided against it.
-    """
-
-    def __init__(
-        self,
-        target: str,
-        read_outcome: Callable[..., Any],
-        read_status: Callable[[Any], int],
-        *,
-        read_attempts: Callable[..., tuple[Any, ...]] | None = None,
-    ) -> None:
-        """With `read_attempts` it is a `FollowPatch`, too: for a library that sends again from here or in another call."""
-        super().__init__(target)
-        self.read_outcome = read_outcome
-        self.read_status = read_status
-        self.read_attempts = read_attempts
-
-    def wrap(self, original: Any) -> Any:
-        if isgeneratorfunction(original):
-            return around(original, self._resend, lambda call, result: None, lambda call, error: None)
-        return around(
-            original,
-            lambda args, kwargs: (args, kwargs),
-            lambda call, result: self._resend(call[0], call[1], result),
-            lambda call, error: None,
-        )
-
-    def _resend(self, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any = None) -> None:
-        if not self.site.enabled:
-            return
-        try:
-            if self.read_attempts is not None:
-                resends.note(made, *self.read_attempts(*args, **kwargs))
-            span = span_of(read_current())
-            if type(span) is not Span or not span._tracer.covers or span._kind is not CLIENT or span._end:
-                return
-            outcome = self.read_outcome(*args, **kwargs)
-            if outcome is None:
-                return
-            if isinstance(outcome, BaseException):
-                errors.fail(span, outcome, redact(outcome))
-            else:
-                status = self.read_status(outcome)
-                _answer(span, status)
-                if status >= 400:
-                    span._status = ERROR
-            span.end()
-        except Exception as error:
-            self.site.failed(error)
-
-
-def _answer(span: Span, status: int) -> None:
-    """Put what a response says on a span: on it alone, or on what it shares with the calls of its target that end alike."""
-    said: dict[str, Any] = {STATUS: status}
-    if status >= 400:
-        said[ERROR_TYPE] = str(status)
-    more = span._shared.with_more(status, said) if type(status) is int else None
-    if more is not None:
-        span._shared = more
-    else:
-        span._own.update(said)
 
 
 def _follow(previous: Headers, call: Headers) -> None:
@@ -327,43 +259,3 @@ def by_keyword(traced: Any, original: Any, name: str) -> Any:
         return traced(*args, **kwargs)
 
     return disguise(wrapper, original)
-
-
-_scopes: dict[str, Scope] = {}
-
-
-def scope_of(integration: str) -> Scope:
-    """The one scope of an integration's client spans."""
-    scope = _scopes.get(integration)
-    if scope is None:
-        scope = _scopes[integration] = Scope(integration, covers=True)
-    return scope
-
-
-def _other_method(method: Any, attributes: dict[str, Any]) -> str:
-    text = method.decode("ascii", "replace") if isinstance(method, bytes) else str(method)
-    upper = text.upper()
-    if upper in state.known_methods:
-        attributes[METHOD] = upper
-        if upper != text:
-            attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = text
-        return upper
-    attributes[METHOD] = "_OTHER"
-    attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = text[:64]
-    return "HTTP"
-
-
-def capture(span: Any, prefix: str, names: tuple[str, ...], headers: Any) -> None:
-    """Put the headers that the program asked for on the span, each as a list (semantic conventions)."""
-    for name in names:
-        value = headers.get(name)
-        if value is not None:
-            span.set_attribute(prefix + name.lower(), [value] if isinstance(value, str) else list(value))
-
-
-def redact(error: BaseException) -> str:
-    """The message of a client's exception, which may quote the URL with its secrets."""
-    text = errors.message_of(error)
-    if "://" not in text and "?" not in text and "@" not in text:
-        return text
-    return " ".join(redaction.url(word) if "?" in word or "://" in word else word for word in text.split(" "))

@@ -5,10 +5,19 @@ What stands for the next attempt (the request that a redirect made, the state of
 
 import weakref
 from collections.abc import Callable
+from inspect import isgeneratorfunction
 from typing import Any
 
+from opentelemetry.trace import SpanKind
+
 from lighttrace.instrument.call import around
+from lighttrace.instrument.http_span import answer, redact
 from lighttrace.instrument.patching import Patch
+from lighttrace.tracing import errors
+from lighttrace.tracing.context import read_current, span_of
+from lighttrace.tracing.span import ERROR, Span
+
+CLIENT = SpanKind.CLIENT
 
 noted: dict[int, tuple["weakref.ref[Any]", int]] = {}
 """By id(): what stands for an attempt, and how many there were before. Empty in most programs, and that is all they pay for it."""
@@ -53,3 +62,58 @@ class FollowPatch(Patch):
                 note(made, *self.read_attempts(*call[0], **call[1]))
             except Exception as error:
                 self.site.failed(error)
+
+
+class ResendPatch(Patch):
+    """The seam at which a client library decides to send again: the attempt so far ends there, and the next is a span of its own.
+
+    `read_outcome` has the signature of the target and gives the response or the exception of the attempt so far, or None.
+    A generator is asked when it starts; a function when it returns, because one that raises has decided against it.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        read_outcome: Callable[..., Any],
+        read_status: Callable[[Any], int],
+        *,
+        read_attempts: Callable[..., tuple[Any, ...]] | None = None,
+    ) -> None:
+        """With `read_attempts` it is a `FollowPatch`, too: for a library that sends again from here or in another call."""
+        super().__init__(target)
+        self.read_outcome = read_outcome
+        self.read_status = read_status
+        self.read_attempts = read_attempts
+
+    def wrap(self, original: Any) -> Any:
+        if isgeneratorfunction(original):
+            return around(original, self._resend, lambda call, result: None, lambda call, error: None)
+        return around(
+            original,
+            lambda args, kwargs: (args, kwargs),
+            lambda call, result: self._resend(call[0], call[1], result),
+            lambda call, error: None,
+        )
+
+    def _resend(self, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any = None) -> None:
+        if not self.site.enabled:
+            return
+        try:
+            if self.read_attempts is not None:
+                note(made, *self.read_attempts(*args, **kwargs))
+            span = span_of(read_current())
+            if type(span) is not Span or not span._tracer.covers or span._kind is not CLIENT or span._end:
+                return
+            outcome = self.read_outcome(*args, **kwargs)
+            if outcome is None:
+                return
+            if isinstance(outcome, BaseException):
+                errors.fail(span, outcome, redact(outcome))
+            else:
+                status = self.read_status(outcome)
+                answer(span, status)
+                if status >= 400:
+                    span._status = ERROR
+            span.end()
+        except Exception as error:
+            self.site.failed(error)

@@ -10,7 +10,6 @@ from lighttrace.instrument import propagate, redaction
 from lighttrace.instrument.call import disguise
 from lighttrace.instrument.engine import Bounded, Scope, keep, state
 from lighttrace.instrument.hosts import split_authority
-from lighttrace.instrument.http_client import capture
 from lighttrace.instrument.http_server import (
     CALL,
     PATH,
@@ -23,6 +22,7 @@ from lighttrace.instrument.http_server import (
     read_method,
     start,
 )
+from lighttrace.instrument.http_span import capture
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import detach, read_current, reset_current, set_current
 from lighttrace.tracing.shared import Shared
