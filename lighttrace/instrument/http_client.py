@@ -156,7 +156,8 @@ class HttpClientPatch(Patch):
                     text = state.caller[team] if internal else None
                 except KeyError:
                     text = propagate.caller_of(team)
-                call.added = call.carry(propagate.ROOT_PARENT % (span._root, span._span_id), None, text)
+                parent = f"00-{span._root.to_bytes(16, 'big').hex()}-{span._span_id.to_bytes(8, 'big').hex()}-03"
+                call.added = call.carry(parent, None, text)
             else:
                 call.added = propagate.inject(span, beside, call, internal)
             return call

