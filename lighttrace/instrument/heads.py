@@ -5,12 +5,11 @@ by httpx, httpcore and h11, 4 us in all. Ours are known to be well-formed and me
 enough to put them before the empty line that ends the head.
 """
 
-import sys
 from typing import Any
 
 from lighttrace import guard
 from lighttrace.instrument.call import disguise
-from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, Headers, RawHeaders, are_new, lower_name
+from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, RawHeaders
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import bare, read_current, span_of
 
@@ -18,7 +17,9 @@ LATE = (TRACEPARENT, BAGGAGE)
 """What `LateHeaders.carry` gives: headers that a `HeadPatch` has yet to send."""
 
 _END = b"\r\n"
-_BLANK = b"\r\n\r\n"
+_OUR_PARENT, _OUR_BAGGAGE = b"\r\ntraceparent:", b"\r\nbaggage:"
+_A_REQUEST = b" HTTP/1.1\r\n"
+_NOT_FOR_US = b"CONNECT "  # a proxy that is asked to connect is nobody whom the call is for
 
 
 class LateHeaders(RawHeaders):
@@ -29,23 +30,26 @@ class LateHeaders(RawHeaders):
     head: bytes  # the lines to be added; not there where the headers went another way
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
-        """See `Headers.carry`."""
-        if state is not None or not are_new(map(lower_name, self._headers._list)):
-            return Headers.carry(self, parent, state, baggage)
-        text = f"traceparent: {parent}\r\n" if baggage is None else f"traceparent: {parent}\r\nbaggage: {baggage}\r\n"
+        """See `Headers.carry`. What the caller has set is seen when the lines are there to be looked through at once."""
+        text = f"traceparent: {parent}\r\n" if state is None else f"traceparent: {parent}\r\ntracestate: {state}\r\n"
+        if baggage is not None:
+            text = f"{text}baggage: {baggage}\r\n"
         self.head = text.encode("latin-1", "replace")
         return LATE
 
+    def withdraw(self, added: tuple[str, ...]) -> None:
+        if added is not LATE:  # those never were among the request's
+            RawHeaders.withdraw(self, added)
+
 
 class HeadPatch(Patch):
-    """The seam at which a library makes events into bytes: the target is a method with (connection, event) that gives them.
+    """The seam at which a library writes the headers of a request: the target is a function with (headers, write).
 
-    `head` is the name of the class, in the same module, of those events that are the head of a request.
+    `write` is `append` of the list with the head's lines, the first one of them the request's.
     """
 
-    def __init__(self, target: str, head: str) -> None:
+    def __init__(self, target: str) -> None:
         super().__init__(target)
-        self.head = head
         self.ready = False  # whether requests may rely on it
 
     def apply(self) -> bool:
@@ -58,28 +62,32 @@ class HeadPatch(Patch):
         super().undo()
 
     def wrap(self, original: Any) -> Any:
-        site, head = self.site, getattr(sys.modules[self.module], self.head)
+        site = self.site
 
         # Flat, because each request pays for each step into another function.
-        def write(connection: Any, event: Any) -> Any:
-            if type(event) is not head or not site.enabled:
-                return original(connection, event)
-            written = original(connection, event)
+        def write_headers(headers: Any, write: Any) -> None:
+            original(headers, write)
+            if not site.enabled:
+                return
             try:
                 current = read_current()
                 call: Any = getattr(current if type(current) in bare else span_of(current), "_call", None)
-                if type(call) is LateHeaders:
-                    lines = getattr(call, "head", None)
-                    # A proxy that is asked to connect is nobody whom the call is for.
-                    if lines and event.method != b"CONNECT" and written[-4:] == _BLANK:
-                        made = written[:-2] + lines + _END
+                head = getattr(call, "head", None)
+                if head is not None:
+                    lines = write.__self__
+                    first = lines[0]  # of trailers and responses it is another
+                    if first[-11:] == _A_REQUEST and first[:8] != _NOT_FOR_US:
+                        there = b"".join(lines).lower()
+                        # What the caller has set stays as it is: nothing is added to a parent, and no baggage to baggage.
+                        if _OUR_BAGGAGE in there:
+                            head = head.partition(_OUR_BAGGAGE)[0] + _END
+                        if _OUR_PARENT not in there:
+                            lines.insert(-1, head)
                         call.added = ()
-                        return made
             except Exception as error:
                 site.failed(error)
-            return written
 
-        return disguise(write, original)
+        return disguise(write_headers, original)
 
     def missed(self) -> None:
         """A call was answered and its head never came this way: from now on calls carry their headers as others do."""

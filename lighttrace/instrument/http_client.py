@@ -236,7 +236,8 @@ def _follow(previous: Headers, call: Headers) -> None:
     if type(span) is Span and type(before) is Span:
         span._parent_id = before._parent_id
     # A request made from the one before has inherited its headers, ours among them.
-    call.withdraw(tuple(name for name in previous.added if call.get(name) == previous.get(name)))
+    if previous.added is not LATE:
+        call.withdraw(tuple(name for name in previous.added if call.get(name) == previous.get(name)))
 
 
 def _count(resent: int, call: Headers) -> None:

@@ -6,8 +6,8 @@ import httpx
 
 from lighttrace.instrument import FollowPatch, HeadPatch, HttpClientPatch, Integration, LateHeaders, RawHeaders
 
-# Every request of httpcore's over HTTP/1.1 passes here; nothing else in httpx or httpcore does.
-HEADS = HeadPatch("h11:Connection.send", "Request")
+# Private, and the same in h11 0.11 to 0.16. Called once for a request; the public `Connection.send`, for its body and end, too.
+HEADS = HeadPatch("h11._writers:write_headers")
 PLAIN = frozenset(getattr(httpx, name, None) for name in ("HTTPTransport", "AsyncHTTPTransport"))
 
 read_status = attrgetter("status_code")

@@ -143,13 +143,16 @@ class Mine(Client):
         assert requests["/outer"] == span.traceparent
         assert set(requests) == {"/inner", "/outer"}
 
-    def test_httpcore_that_writes_otherwise_is_noticed(self, monkeypatch, caplog):
-        import httpcore
+    def test_h11_that_writes_otherwise_is_noticed(self, monkeypatch, caplog):
+        import h11
 
-        def send_event(self, event, timeout=None):
-            self._network_stream.write(b"".join(self._h11_state.send_with_data_passthrough(event)), timeout=timeout)
+        def write_request(request, write):
+            write(b"%s %s HTTP/1.1\r\n" % (request.method, request.target))
+            for name, value in request.headers:
+                write(b"%s: %s\r\n" % (name, value))
+            write(b"\r\n")
 
-        monkeypatch.setattr(httpcore.HTTP11Connection, "_send_event", send_event)
+        monkeypatch.setitem(h11._writers.WRITERS, (h11.CLIENT, h11.IDLE), write_request)
         before = guard.counters.get("propagation.head_missed", 0)
         guard._last_logged.clear()
         try:
@@ -160,6 +163,49 @@ class Mine(Client):
         assert headers == [None, *[span.traceparent for span in self.spans.take(3)[1:]]]
         assert guard.counters["propagation.head_missed"] == before + 1
         assert len([record for record in caplog.records if "without its trace headers" in record.message]) == 1
+
+    def test_trailers_are_no_head(self):
+        with httpx.Client() as client:
+            client.post(self.peer.url, content=iter([b"a", b"b"]))
+        (span,) = self.spans.take(1)
+        (request,) = self.peer.take()
+        assert request.header("transfer-encoding") == "chunked"
+        assert [value for name, value in request.headers if name.lower() == "traceparent"] == [span.traceparent]
+
+    @pytest.mark.parametrize("name", ["traceparent", "TraceParent"])
+    def test_parent_that_the_caller_has_set_goes_alone(self, name):
+        with httpx.Client() as client:
+            client.get(self.peer.url, headers={name: "theirs"})
+        self.spans.take(1)
+        (request,) = self.peer.take()
+        assert [value for name, value in request.headers if name.lower() == "traceparent"] == ["theirs"]
+        assert request.header("baggage") is None
+
+    @pytest.mark.parametrize("name", ["baggage", "Baggage"])
+    def test_baggage_that_the_caller_has_set_stays_as_it_is(self, name):
+        with httpx.Client() as client:
+            client.get(self.peer.url, headers={name: "theirs=1"})
+        (span,) = self.spans.take(1)
+        (request,) = self.peer.take()
+        assert request.header("traceparent") == span.traceparent
+        assert [value for name, value in request.headers if name.lower() == "baggage"] == ["theirs=1"]
+
+    def test_state_of_the_trace_travels_in_the_head(self):
+        from opentelemetry import context, trace
+        from opentelemetry.trace.span import TraceState
+
+        remote = trace.SpanContext(1, 2, True, trace.TraceFlags(1), TraceState([("vendor", "baggage: x")]))
+        token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(remote)))
+        try:
+            with httpx.Client() as client:
+                response = client.get(self.peer.url, headers={"baggage": "theirs=1"})
+        finally:
+            context.detach(token)
+        self.spans.take(1)
+        (request,) = self.peer.take()
+        assert request.header("tracestate") == "vendor=baggage: x"
+        assert request.header("baggage") == "theirs=1"
+        assert "tracestate" not in response.request.headers
 
     def test_h11_answers_as_before_for_everybody_else(self):
         import h11
