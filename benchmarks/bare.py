@@ -31,13 +31,18 @@ def instrument(library: str) -> None:
     stands_in[library](trace.get_tracer("bare"), active.queue.put)
 
 
+def parent_of(span: Any) -> str:
+    """The traceparent of a root."""
+    return f"00-{span._root.to_bytes(16, 'big').hex()}-{span._span_id.to_bytes(8, 'big').hex()}-03"
+
+
 def _httpx(tracer: Any, put: Callable[[Any], None]) -> None:
-    import h11
     import httpx
+    from h11 import _writers
 
     client: Any = httpx.Client
-    connection: Any = h11.Connection
-    send, write = client._send_single_request, connection.send
+    writers: Any = _writers
+    send, write = client._send_single_request, writers.write_headers
     shared = Shared({"http.request.method": "GET", "server.address": "127.0.0.1", "server.port": 8000, "url.full": "http://127.0.0.1:8000/users/7?a=1"})  # fmt: skip
 
     def traced(self: Any, request: Any) -> Any:
@@ -50,15 +55,12 @@ def _httpx(tracer: Any, put: Callable[[Any], None]) -> None:
         put(span)
         return response
 
-    def write_head(self: Any, event: Any) -> Any:
-        written = write(self, event)
-        if type(event) is h11.Request:
-            span: Any = read_current()
-            parent = "00-%032x-%016x-03" % (span._root, span._span_id)  # noqa: UP031  # the quickest
-            return written[:-2] + f"traceparent: {parent}\r\nbaggage: {BAGGAGE}\r\n\r\n".encode()
-        return written
+    def write_head(headers: Any, add: Callable[[bytes], None]) -> None:
+        span: Any = read_current()
+        add(f"traceparent: {parent_of(span)}\r\nbaggage: {BAGGAGE}\r\n".encode())
+        write(headers, add)
 
-    client._send_single_request, connection.send = traced, write_head
+    client._send_single_request, writers.write_headers = traced, write_head
 
 
 def _requests(tracer: Any, put: Callable[[Any], None]) -> None:
@@ -72,7 +74,7 @@ def _requests(tracer: Any, put: Callable[[Any], None]) -> None:
         span = tracer.start_root("GET", SpanKind.CLIENT, {}, shared)
         token = set_current(span)
         store = request.headers._store
-        store["traceparent"] = "traceparent", "00-%032x-%016x-03" % (span._root, span._span_id)  # noqa: UP031  # the quickest
+        store["traceparent"] = "traceparent", parent_of(span)
         store["baggage"] = "baggage", BAGGAGE
         response = send(self, request, **options)
         reset_current(token)

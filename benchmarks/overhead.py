@@ -31,9 +31,10 @@ SUITABLE = {
     "ddtrace": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
     "elastic": ("flask", "fastapi"),
     "bare": ("flask", "fastapi", "requests", "httpx", "psycopg"),
+    "asking": ("requests", "httpx"),
     "sentry": ("manual", "flask", "fastapi"),
 }  # fmt: skip
-TRACERS = ("none", "lighttrace", "otel", "logfire", "ddtrace", "elastic", "sentry", "bare")
+TRACERS = ("none", "lighttrace", "otel", "logfire", "ddtrace", "elastic", "sentry", "bare", "asking")
 WORKLOADS = (
     "manual", "unsampled", "flask", "flask_called", "flask_excluded", "fastapi", "fastapi_called", "fastapi_excluded", "requests",
     "httpx", "sqlite3", "psycopg",
@@ -41,7 +42,7 @@ WORKLOADS = (
 COUNTS = {"manual": 5000, "unsampled": 5000, "sqlite3": 5000, "httpx": 300}  # operations at a time; of the others 1,000
 # In a round: processes of one tracer differ by microseconds there, by as much as is to be measured.
 TURNS = {"fastapi_excluded": 2, "flask": 4, "flask_excluded": 2, "httpx": 8, "psycopg": 6, "requests": 8}
-CLOSE = ("none", "lighttrace", "otel", "bare")
+CLOSE = ("none", "lighttrace", "otel", "bare", "asking")
 PEER_ROUNDS = 2  # what only has to be seen beside those needs no more, and one turn in each
 
 

@@ -87,7 +87,9 @@ def over_otel(name: str, added: dict[str, float], rounds: dict[str, list[float]]
     goal = 0.05 if name == "unsampled" else GOALS.get(name)
     if goal is not None and theirs:
         bare = added.get(f"bare/{name}")
+        asking = added.get(f"asking/{name}")
         floor = "" if bare is None else f"; the barest {bare / theirs:.3f}"
+        floor += "" if asking is None else f", the least that asks {asking / theirs:.3f}"
         rows.append(Row(f"{WHAT[name]}, over OpenTelemetry's", f"≤ {goal:.2f}", f"{ours / theirs:.3f} ({ours:.2f} ±{off(f'lighttrace/{name}', rounds):.2f} of {theirs:.1f} µs{floor})", ours / theirs <= goal))  # fmt: skip
     others = {
         peer: value
@@ -153,7 +155,7 @@ def measure(parts: list[str], rounds: int, quick: bool) -> dict[str, Any]:
     if "overhead" in parts:
         import overhead
 
-        names = (*overhead.TRACERS[:3], "bare") if quick else overhead.TRACERS
+        names = (*overhead.TRACERS[:3], "bare", "asking") if quick else overhead.TRACERS
         figures, missing = overhead.measure(names, overhead.WORKLOADS, 2 if quick else rounds, 0.4 if quick else 0.8)
         overhead.show(figures, missing, names, overhead.WORKLOADS)
         results["overhead"] = {

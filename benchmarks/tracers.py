@@ -50,6 +50,17 @@ def start_bare(port: str, workload: str) -> Callable[[], object]:
     return lambda: lighttrace.flush(30)
 
 
+def start_asking(port: str, workload: str) -> Callable[[], object]:
+    import asking
+    import bare
+
+    import lighttrace
+
+    lighttrace.init(service="bench", team="bench-team", disable=bare.DISABLED)
+    asking.instrument(workload)
+    return lambda: lighttrace.flush(30)
+
+
 def start_otel(port: str, workload: str) -> Callable[[], object]:
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
