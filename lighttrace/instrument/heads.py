@@ -61,6 +61,9 @@ class HeadPatch(Patch):
         self.ready = False
         super().undo()
 
+    def _rebind(self, found: Any, replacement: Any, owner: Any) -> None:
+        """A library's private function has no other name: looking for one in every module took 2 ms of a program's start."""
+
     def wrap(self, original: Any) -> Any:
         site = self.site
 

@@ -50,7 +50,6 @@ CLIENT = SpanKind.CLIENT
 _put = dict.__setitem__
 
 METHOD, ADDRESS, PORT, URL = semconv.HTTP_REQUEST_METHOD, semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.URL_FULL
-STATUS, ERROR_TYPE = semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
 
 
 class HttpClientPatch(Patch):
