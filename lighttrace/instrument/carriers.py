@@ -38,7 +38,7 @@ class Headers:
             return _NONE
         self[TRACEPARENT] = parent
         added: tuple[str, ...] = _PARENT
-        if state is not None:
+        if state is not None and TRACESTATE not in self:
             self[TRACESTATE] = state
             added = (TRACEPARENT, TRACESTATE)
         if baggage is not None and BAGGAGE not in self:

@@ -14,27 +14,25 @@ from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import bare, read_current, span_of
 
 LATE = (TRACEPARENT, BAGGAGE)
-"""What `LateHeaders.carry` gives: headers that a `HeadPatch` has yet to send."""
+"""What `LateHeaders.carry` gives, and `Headers.added` is until a `HeadPatch` has sent them: a mark, whatever they are."""
 
-_END = b"\r\n"
-_OUR_PARENT, _OUR_BAGGAGE = b"\r\ntraceparent:", b"\r\nbaggage:"
-_A_REQUEST = b" HTTP/1.1\r\n"
-_NOT_FOR_US = b"CONNECT "  # a proxy that is asked to connect is nobody whom the call is for
+_PARENT, _STATE, _BAGGAGE = b"\r\ntraceparent:", b"\r\ntracestate:", b"\r\nbaggage:"
 
 
 class LateHeaders(RawHeaders):
     """Over `httpx.Headers` of a request whose head passes a `HeadPatch`, which adds ours."""
 
-    __slots__ = ("head",)
+    __slots__ = ("baggage", "parent", "state")
 
-    head: bytes  # the lines to be added; not there where the headers went another way
+    parent: str
+    state: str | None
+    baggage: str | None
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`. What the caller has set is seen when the lines are there to be looked through at once."""
-        text = f"traceparent: {parent}\r\n" if state is None else f"traceparent: {parent}\r\ntracestate: {state}\r\n"
-        if baggage is not None:
-            text = f"{text}baggage: {baggage}\r\n"
-        self.head = text.encode("latin-1", "replace")
+        self.parent = parent
+        self.state = state
+        self.baggage = baggage
         return LATE
 
     def withdraw(self, added: tuple[str, ...]) -> None:
@@ -75,18 +73,26 @@ class HeadPatch(Patch):
             try:
                 current = read_current()
                 call: Any = getattr(current if type(current) in bare else span_of(current), "_call", None)
-                head = getattr(call, "head", None)
-                if head is not None:
-                    lines = write.__self__
-                    first = lines[0]  # of trailers and responses it is another
-                    if first[-11:] == _A_REQUEST and first[:8] != _NOT_FOR_US:
-                        there = b"".join(lines).lower()
-                        # What the caller has set stays as it is: nothing is added to a parent, and no baggage to baggage.
-                        if _OUR_BAGGAGE in there:
-                            head = head.partition(_OUR_BAGGAGE)[0] + _END
-                        if _OUR_PARENT not in there:
-                            lines.insert(-1, head)
-                        call.added = ()
+                if type(call) is not LateHeaders or call.added is not LATE:
+                    return
+                # The values of a head are those of its request, the same objects, and the first is its host. What else is
+                # written meanwhile is not for the call: a proxy asked to connect, trailers, a request made inside this one.
+                own = call._headers._list[0][2]
+                for _, _, value in headers._full_items:
+                    if value is own:
+                        break
+                else:
+                    return
+                lines = write.__self__
+                there = b"".join(lines).lower()
+                if _PARENT not in there:
+                    text = f"traceparent: {call.parent}\r\n"
+                    if call.state is not None and _STATE not in there:
+                        text = f"{text}tracestate: {call.state}\r\n"
+                    if call.baggage is not None and _BAGGAGE not in there:
+                        text = f"{text}baggage: {call.baggage}\r\n"
+                    lines.insert(-1, text.encode("latin-1", "replace"))
+                call.added = ()
             except Exception as error:
                 site.failed(error)
 

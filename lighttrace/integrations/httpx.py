@@ -6,7 +6,7 @@ import httpx
 
 from lighttrace.instrument import FollowPatch, HeadPatch, HttpClientPatch, Integration, LateHeaders, RawHeaders
 
-# Private, and the same in h11 0.11 to 0.16. Called once for a request; the public `Connection.send`, for its body and end, too.
+# Private, and the same in h11 0.11 to 0.16. Called for each head; the public `Connection.send`, for each part of a body, too.
 HEADS = HeadPatch("h11._writers:write_headers")
 PLAIN = frozenset(getattr(httpx, name, None) for name in ("HTTPTransport", "AsyncHTTPTransport"))
 

@@ -181,6 +181,29 @@ class Mine(Client):
         assert [value for name, value in request.headers if name.lower() == "traceparent"] == ["theirs"]
         assert request.header("baggage") is None
 
+    def test_strangers_request_with_baggage_of_the_callers_is_whole(self, stranger):
+        url = f"http://{stranger}:{self.peer.port}/"
+        with httpx.Client() as client:
+            for _ in range(2):
+                client.post(url, headers={"baggage": "theirs=1"}, content=b"HELLO")
+        requests = self.peer.take()
+        assert [request.body for request in requests] == [b"HELLO", b"HELLO"]
+        assert [request.header("baggage") for request in requests] == ["theirs=1", "theirs=1"]
+        assert [request.header("traceparent") for request in requests] == [span.traceparent for span in self.spans.take(2)]
+
+    def test_request_to_strangers_made_inside_another_one_learns_nothing(self, stranger):
+        def body():
+            inner.get(f"http://{stranger}:{self.peer.port}/inner")
+            yield b"a"
+
+        with httpx.Client() as inner, httpx.Client() as client:
+            client.post(self.peer.url + "/outer", content=body())
+        (span,) = self.spans.take(1)
+        requests = {request.target: request for request in self.peer.take()}
+        assert requests["/outer"].header("traceparent") == span.traceparent
+        assert requests["/inner"].header("traceparent") is None
+        assert requests["/inner"].header("baggage") is None
+
     @pytest.mark.parametrize("name", ["baggage", "Baggage"])
     def test_baggage_that_the_caller_has_set_stays_as_it_is(self, name):
         with httpx.Client() as client:
@@ -190,7 +213,8 @@ class Mine(Client):
         assert request.header("traceparent") == span.traceparent
         assert [value for name, value in request.headers if name.lower() == "baggage"] == ["theirs=1"]
 
-    def test_state_of_the_trace_travels_in_the_head(self):
+    @pytest.mark.parametrize("theirs", [None, "them=1"])
+    def test_state_of_the_trace_travels_in_the_head(self, theirs):
         from opentelemetry import context, trace
         from opentelemetry.trace.span import TraceState
 
@@ -198,27 +222,37 @@ class Mine(Client):
         token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(remote)))
         try:
             with httpx.Client() as client:
-                response = client.get(self.peer.url, headers={"baggage": "theirs=1"})
+                own = {"baggage": "theirs=1"} if theirs is None else {"baggage": "theirs=1", "TraceState": theirs}
+                response = client.get(self.peer.url, headers=own)
         finally:
             context.detach(token)
         self.spans.take(1)
         (request,) = self.peer.take()
-        assert request.header("tracestate") == "vendor=baggage: x"
+        assert request.header("tracestate") == (theirs or "vendor=baggage: x")
         assert request.header("baggage") == "theirs=1"
-        assert "tracestate" not in response.request.headers
+        assert "traceparent" not in response.request.headers
 
     def test_h11_answers_as_before_for_everybody_else(self):
         import h11
 
-        with lighttrace.span("serving"):
+        def talk():
             server = h11.Connection(h11.SERVER)
             server.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             server.next_event()
-            said = server.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
-            asked = h11.Connection(h11.CLIENT).send(h11.Request(method="GET", target="/", headers=[("host", "a")]))
-        self.spans.take(1)
-        assert said == b"HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n"
-        assert asked == b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+            said.append(server.send(h11.Response(status_code=200, headers=[("content-length", "0")])))
+            said.append(h11.Connection(h11.CLIENT).send(h11.Request(method="GET", target="/", headers=[("host", "a")])))
+
+        said = []
+        with lighttrace.span("serving"):
+            talk()
+        with httpx.Client() as client:  # while a call is under way
+            client.get(
+                self.peer.url, extensions={"trace": lambda event, _: talk() if event.startswith("connection.connect") else None}
+            )
+        spans = self.spans.take(2)
+        assert self.peer.take()[0].header("traceparent") == spans[1].traceparent
+        assert said[::2] == [b"HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n"] * 3
+        assert said[1::2] == [b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"] * 3
 
 
 class TestHttpxAsync(HttpClientKit):
