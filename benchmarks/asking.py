@@ -1,9 +1,9 @@
 """The least that keeps what LightTrace promises of one call: the floor for a tracer that may be left on in any program.
 
 Other than `bare.py` it asks what must be asked (is tracing on, is something current, is the trace sampled, are headers to be
-captured, has the caller set a parent, does the request go over HTTP/1.1, has the span been ended already), looks its target up,
-and contains its own failures. But it is written for one library and for the call that the benchmark makes, in as few steps as
-Python has for it: a call that is any different goes untraced.
+captured, is another format spoken, has the caller set a parent, does the request go over HTTP/1.1, has the span been ended
+already), looks its target up, and contains its own failures. But it is written for one library and for the call that the benchmark
+makes, in as few steps as Python has for it: what is any different goes untraced, or without headers.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from lighttrace.instrument.engine import state
 from lighttrace.instrument.http_span import answer
 from lighttrace.tracing.context import read_current, reset_current, set_current
 from lighttrace.tracing.shared import Shared
+from lighttrace.tracing.span import ERROR
 
 CLIENT = SpanKind.CLIENT
 
@@ -49,6 +50,8 @@ def _finish(site: guard.Site, span: Any, token: Any, status: int) -> None:
                 span._shared = span._shared.further[status]
             except KeyError:
                 answer(span, status)
+            if status >= 400:
+                span._status = ERROR
             span.end()
     except Exception as error:
         site.failed(error)
@@ -73,7 +76,9 @@ def _httpx(tracer: Any) -> None:
                 and not read_current()
                 and tracer.pipeline.keeps_roots
                 and not state.client_request_headers
+                and propagate.textmap is None
                 and propagate.watched is None
+                and request.method == "GET"
                 and type(transport) is httpx.HTTPTransport
                 and not self._mounts
                 and not transport._pool._http2
@@ -98,6 +103,7 @@ def _httpx(tracer: Any) -> None:
             reset_current(token)
             span.end()
             raise
+        del span._call
         _finish(site, span, token, response.status_code)
         return response
 
@@ -134,7 +140,9 @@ def _requests(tracer: Any) -> None:
                 and not read_current()
                 and tracer.pipeline.keeps_roots
                 and not state.client_request_headers
+                and propagate.textmap is None
                 and propagate.watched is None
+                and request.method == "GET"
                 and type(headers) is CaseInsensitiveDict
                 and "traceparent" not in (store := headers._store)
                 and "baggage" not in store
