@@ -43,21 +43,23 @@ def start_lighttrace(port: str, workload: str) -> Callable[[], object]:
 def start_bare(port: str, workload: str) -> Callable[[], object]:
     import bare
 
-    import lighttrace
-
-    lighttrace.init(service="bench", team="bench-team", disable=bare.DISABLED)
-    bare.instrument(workload)
-    return lambda: lighttrace.flush(30)
+    return _stand_in(bare.instrument, workload)
 
 
 def start_asking(port: str, workload: str) -> Callable[[], object]:
     import asking
+
+    return _stand_in(asking.instrument, workload)
+
+
+def _stand_in(instrument: Callable[[str], None], workload: str) -> Callable[[], object]:
+    """LightTrace with another instrumentation in the place of its own."""
     import bare
 
     import lighttrace
 
     lighttrace.init(service="bench", team="bench-team", disable=bare.DISABLED)
-    asking.instrument(workload)
+    instrument(workload)
     return lambda: lighttrace.flush(30)
 
 
