@@ -3,7 +3,8 @@
 Other than `bare.py` it asks what must be asked (is tracing on, is something current, is the trace sampled, are headers to be
 captured, is another format spoken, has the caller set a parent, does the request go over HTTP/1.1, has the span been ended
 already), looks its target up, and contains its own failures. But it is written for one library and for the call that the benchmark
-makes, in as few steps as Python has for it: what is any different goes untraced, or without headers.
+makes, in as few steps as Python has for it: what is any different goes untraced, or without headers. Its two functions ask the same
+one by one, though they could share it: what a step into a function costs is what is to be measured.
 """
 
 from collections.abc import Callable

@@ -41,9 +41,10 @@ class LateHeaders(RawHeaders):
 
 
 class HeadPatch(Patch):
-    """The seam at which a library writes the headers of a request: the target is a function with (headers, write).
+    """The seam at which h11 writes headers, of whatever kind: the target is a function with (headers, write).
 
-    `write` is `append` of the list with the head's lines, the first one of them the request's.
+    `headers` has a private list, `_full_items`, of (name as written, lower-case name, value), in bytes. `write` is `append` of the
+    list with the lines of a head, the first one of them the request's and the last one empty.
     """
 
     def __init__(self, target: str) -> None:
