@@ -16,10 +16,11 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard
 from lighttrace.instrument import propagate
+from lighttrace.instrument.carriers import are_new, lower_name
 from lighttrace.instrument.engine import state
 from lighttrace.instrument.http_span import answer
 from lighttrace.tracing.context import read_current, reset_current, set_current
-from lighttrace.tracing.shared import Shared
+from lighttrace.tracing.shared import NOTHING_OWN, Shared
 from lighttrace.tracing.span import ERROR
 
 CLIENT = SpanKind.CLIENT
@@ -89,7 +90,7 @@ def _httpx(tracer: Any) -> None:
                     name, shared = targets[key]
                 except KeyError:
                     name, shared = _known(targets, key, request.url)
-                span = tracer.start_root(name, CLIENT, {}, shared)
+                span = tracer.start_root(name, CLIENT, NOTHING_OWN, shared)
                 call = span._call = Call()
                 text = state.caller.get(span._owner.team, BAGGAGE)
                 call.head = f"traceparent: {parent_of(span)}\r\nbaggage: {text}\r\n".encode()
@@ -112,11 +113,8 @@ def _httpx(tracer: Any) -> None:
         write(headers, add)
         try:
             call = getattr(read_current(), "_call", None)
-            if call is not None:
-                lines: list[bytes] = add.__self__  # type: ignore[attr-defined]  # it is `append`
-                there = b"".join(lines).lower()
-                if b"traceparent:" not in there and b"baggage:" not in there:
-                    lines.insert(-1, call.head)
+            if call is not None and are_new(map(lower_name, headers._full_items)):
+                add.__self__.insert(-1, call.head)  # type: ignore[attr-defined]  # it is `append`
         except Exception as error:
             site.failed(error)
 
@@ -153,7 +151,7 @@ def _requests(tracer: Any) -> None:
                     name, shared = targets[key]
                 except KeyError:
                     name, shared = _known(targets, key, request.url)
-                span = tracer.start_root(name, CLIENT, {}, shared)
+                span = tracer.start_root(name, CLIENT, NOTHING_OWN, shared)
                 store["traceparent"] = "traceparent", parent_of(span)
                 store["baggage"] = "baggage", state.caller.get(span._owner.team, BAGGAGE)
                 token = set_current(span)

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import runtime
 from lighttrace.tracing.context import read_current, reset_current, set_current
-from lighttrace.tracing.shared import Shared
+from lighttrace.tracing.shared import NOTHING_OWN, Shared
 
 DISABLED = ["fastapi", "flask", "httpx", "psycopg", "requests", "starlette", "urllib3"]
 """The integrations that these stand in for."""
@@ -43,14 +43,13 @@ def _httpx(tracer: Any, put: Callable[[Any], None]) -> None:
     client: Any = httpx.Client
     writers: Any = _writers
     send, write = client._send_single_request, writers.write_headers
-    shared = Shared({"http.request.method": "GET", "server.address": "127.0.0.1", "server.port": 8000, "url.full": "http://127.0.0.1:8000/users/7?a=1"})  # fmt: skip
+    shared = Shared({"http.request.method": "GET", "server.address": "127.0.0.1", "server.port": 8000, "url.full": "http://127.0.0.1:8000/users/7?a=1", "http.response.status_code": 200})  # fmt: skip
 
     def traced(self: Any, request: Any) -> Any:
-        span = tracer.start_root("GET", SpanKind.CLIENT, {}, shared)
+        span = tracer.start_root("GET", SpanKind.CLIENT, NOTHING_OWN, shared)
         token = set_current(span)
         response = send(self, request)
         reset_current(token)
-        span._own["http.response.status_code"] = response.status_code
         span._end = time_ns()
         put(span)
         return response
@@ -68,10 +67,10 @@ def _requests(tracer: Any, put: Callable[[Any], None]) -> None:
 
     session: Any = requests.Session
     send = session.send
-    shared = Shared({"http.request.method": "GET", "server.address": "users.internal", "server.port": 8000, "url.full": "http://users.internal:8000/users/7?a=1"})  # fmt: skip
+    shared = Shared({"http.request.method": "GET", "server.address": "users.internal", "server.port": 8000, "url.full": "http://users.internal:8000/users/7?a=1", "http.response.status_code": 200})  # fmt: skip
 
     def traced(self: Any, request: Any, **options: Any) -> Any:
-        span = tracer.start_root("GET", SpanKind.CLIENT, {}, shared)
+        span = tracer.start_root("GET", SpanKind.CLIENT, NOTHING_OWN, shared)
         token = set_current(span)
         store = request.headers._store
         store["traceparent"] = "traceparent", parent_of(span)
@@ -79,7 +78,6 @@ def _requests(tracer: Any, put: Callable[[Any], None]) -> None:
         response = send(self, request, **options)
         reset_current(token)
         del store["traceparent"], store["baggage"]
-        span._own["http.response.status_code"] = response.status_code
         span._end = time_ns()
         put(span)
         return response
@@ -95,7 +93,7 @@ def _psycopg(tracer: Any, put: Callable[[Any], None]) -> None:
     shared = Shared({"db.system.name": "postgresql", "db.namespace": "postgres", "server.address": "127.0.0.1", "db.query.text": "select name from users where id = %s", "db.query.summary": "select users"})  # fmt: skip
 
     def traced(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
-        span = tracer.start_root("select users", SpanKind.CLIENT, {}, shared)
+        span = tracer.start_root("select users", SpanKind.CLIENT, NOTHING_OWN, shared)
         token = set_current(span)
         result = execute(self, query, params, **options)
         reset_current(token)

@@ -21,7 +21,7 @@ from lighttrace.instrument.engine import Bounded, Scope, scope_of, state
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import SPAN_KEY, SUPPRESS_KEY, bare, read_current
-from lighttrace.tracing.shared import Shared
+from lighttrace.tracing.shared import NOTHING_OWN, Shared
 from lighttrace.tracing.span import Span, UnsampledSpan
 
 CLIENT = SpanKind.CLIENT
@@ -134,8 +134,8 @@ class DbPatch(Patch):
             name, shared = known
             if batch is None:
                 if not context and tracer.pipeline.keeps_roots:
-                    return tracer.start_root(name, CLIENT, {}, shared)
-                return tracer.start(name, CLIENT, {}, context, None, shared)
+                    return tracer.start_root(name, CLIENT, NOTHING_OWN, shared)
+                return tracer.start(name, CLIENT, NOTHING_OWN, context, None, shared)
             attributes = dict(shared.attributes)
             return tracer.start(_batch(name, attributes, batch), CLIENT, attributes, context)
         except Exception as error:
@@ -162,7 +162,7 @@ class DbPatch(Patch):
             try:
                 code = self.read_code(error) if self.read_code is not None else None
                 if code and not errors.is_control_flow(error):
-                    span._own[semconv.DB_RESPONSE_STATUS_CODE] = span._own[semconv.ERROR_TYPE] = str(code)
+                    span.own().update({semconv.DB_RESPONSE_STATUS_CODE: str(code), semconv.ERROR_TYPE: str(code)})
             except Exception as ours:
                 self.site.failed(ours)
             errors.fail(span, error, scrub(errors.message_of(error)))

@@ -9,14 +9,12 @@ from typing import Any
 
 from lighttrace import guard
 from lighttrace.instrument.call import disguise
-from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, RawHeaders
+from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, TRACESTATE, RawHeaders, are_new, lower_name
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import bare, read_current, span_of
 
 LATE = (TRACEPARENT, BAGGAGE)
 """What `LateHeaders.carry` gives, and `Headers.added` is until a `HeadPatch` has sent them: a mark, whatever they are."""
-
-_PARENT, _STATE, _BAGGAGE = b"\r\ntraceparent:", b"\r\ntracestate:", b"\r\nbaggage:"
 
 
 class LateHeaders(RawHeaders):
@@ -29,7 +27,7 @@ class LateHeaders(RawHeaders):
     baggage: str | None
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
-        """See `Headers.carry`. What the caller has set is seen when the lines are there to be looked through at once."""
+        """See `Headers.carry`. What the caller has set is seen where the head is written."""
         self.parent = parent
         self.state = state
         self.baggage = baggage
@@ -38,6 +36,18 @@ class LateHeaders(RawHeaders):
     def withdraw(self, added: tuple[str, ...]) -> None:
         if added is not LATE:  # those never were among the request's
             RawHeaders.withdraw(self, added)
+
+
+def _lines(call: LateHeaders, there: set[bytes]) -> list[bytes]:
+    """What goes into a head with headers of these names, in lower case, as `Headers.carry` would add it."""
+    if TRACEPARENT.encode() in there:
+        return []
+    ours = (TRACEPARENT, call.parent), (TRACESTATE, call.state), (BAGGAGE, call.baggage)
+    return [
+        f"{name}: {value}\r\n".encode("latin-1", "replace")
+        for name, value in ours
+        if value is not None and name.encode() not in there
+    ]
 
 
 class HeadPatch(Patch):
@@ -79,21 +89,17 @@ class HeadPatch(Patch):
                 # The values of a head are those of its request, the same objects, and the first is its host. What else is
                 # written meanwhile is not for the call: a proxy asked to connect, trailers, a request made inside this one.
                 own = call._headers._list[0][2]
-                for _, _, value in headers._full_items:
-                    if value is own:
-                        break
-                else:
+                items = headers._full_items
+                if not items or (items[0][2] is not own and all(value is not own for _, _, value in items)):
                     return
-                lines = write.__self__
-                there = b"".join(lines).lower()
-                if _PARENT not in there:
-                    text = f"traceparent: {call.parent}\r\n"
-                    if call.state is not None and _STATE not in there:
-                        text = f"{text}tracestate: {call.state}\r\n"
-                    if call.baggage is not None and _BAGGAGE not in there:
-                        text = f"{text}baggage: {call.baggage}\r\n"
-                    lines.insert(-1, text.encode("latin-1", "replace"))
                 call.added = ()
+                if call.state is None and are_new(map(lower_name, items)):  # nearly always
+                    text = f"traceparent: {call.parent}\r\n"
+                    if call.baggage is not None:
+                        text = f"{text}baggage: {call.baggage}\r\n"
+                    write.__self__.insert(-1, text.encode("latin-1", "replace"))
+                else:
+                    write.__self__[-1:-1] = _lines(call, set(map(lower_name, items)))
             except Exception as error:
                 site.failed(error)
 

@@ -41,7 +41,7 @@ from lighttrace.tracing.context import (
     reset_current,
     set_current,
 )
-from lighttrace.tracing.shared import Shared
+from lighttrace.tracing.shared import NOTHING_OWN, Shared
 from lighttrace.tracing.span import ERROR, Span
 
 Request = tuple[str, str, Any, type[Headers]]
@@ -131,7 +131,11 @@ class HttpClientPatch(Patch):
             except KeyError:
                 name, shared, internal = self._read_target(method, url)
             root = not context and tracer.pipeline.keeps_roots
-            span = tracer.start_root(name, CLIENT, {}, shared) if root else tracer.start(name, CLIENT, {}, context, None, shared)
+            span = (
+                tracer.start_root(name, CLIENT, NOTHING_OWN, shared)
+                if root
+                else tracer.start(name, CLIENT, NOTHING_OWN, context, None, shared)
+            )
             call = form()
             call._headers = headers
             call.span = span
@@ -243,7 +247,7 @@ def _count(resent: int, call: Headers) -> None:
     call.resent = resent
     span = call.span
     if resent and type(span) is Span:
-        span._own[semconv.HTTP_REQUEST_RESEND_COUNT] = resent
+        span.own()[semconv.HTTP_REQUEST_RESEND_COUNT] = resent
 
 
 def by_keyword(traced: Any, original: Any, name: str) -> Any:

@@ -21,7 +21,7 @@ def answer(span: Span, status: int) -> None:
     if more is not None:
         span._shared = more
     else:
-        span._own.update(said)
+        span.own().update(said)
 
 
 def other_method(method: Any, attributes: dict[str, Any]) -> str:

@@ -58,3 +58,9 @@ NOTHING = _nothing(plain=True)
 """A span with nothing but its own attributes, each value exactly a str or an int."""
 MIXED = _nothing(plain=False)
 """A span with nothing but its own attributes, of any kind."""
+
+NOTHING_OWN: Any = MappingProxyType({})
+"""What a span is started with that has nothing beside its `Shared` attributes, of which there are some then (`Span.own`).
+
+Most calls and statements are like that: an empty dict for each of them would be a seventh of what they hold while they wait.
+"""

@@ -19,7 +19,7 @@ from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
 from lighttrace.tracing.local_trace import RANDOM, LocalTrace, agreed, local_trace
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.readable import ReadableMixin
-from lighttrace.tracing.shared import MIXED, NOTHING, Shared
+from lighttrace.tracing.shared import MIXED, NOTHING, NOTHING_OWN, Shared
 from lighttrace.tracing.values import exportable, is_plain, text_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Span(ReadableMixin):
         "_local",  # LocalTrace, or None: nobody has asked for it yet
         "_name",
         "_open",  # there until ended: deleting it is the one atomic test-and-set that costs nothing
-        "_own",  # dict owned by this span: its attributes beside those in `_shared`
+        "_own",  # dict owned by this span: its attributes beside those in `_shared`; or NOTHING_OWN
         "_owner",  # Owner
         "_parent_id",  # int, 0 for a root
         "_rare",  # Rare or None
@@ -254,7 +254,7 @@ class Span(ReadableMixin):
     @property
     def _attributes(self) -> dict[str, Any]:
         """All attributes, made the span's own: to be looked at, and to be set, by whoever is not in a hurry."""
-        own, shared = self._own, self._shared.attributes
+        own, shared = self.own(), self._shared.attributes
         if shared:
             for key, value in shared.items():
                 own.setdefault(key, value)
@@ -282,6 +282,11 @@ class Span(ReadableMixin):
         for key, value in attributes.items():
             self.set_attribute(key, value)
         return self
+
+    def own(self) -> dict[str, Any]:
+        """Its own attributes, to be added to: made on first use, where it was started without."""
+        own = self._own
+        return own if own is not NOTHING_OWN else _own_of(self)
 
     def rare(self) -> Rare:
         """The part that few spans have, made on first use."""
@@ -365,6 +370,17 @@ class UnsampledSpan:
 
 
 _claims: dict[tuple[int, str], Any] = {}
+
+
+def _own_of(span: Span) -> dict[str, Any]:
+    """A dict in the place of `NOTHING_OWN`, the same for all threads that ask at once. Takes no lock (see `_settled`)."""
+    claim = id(span), "_own"
+    there: dict[str, Any] = _claims.setdefault(claim, {})
+    if span._own is not NOTHING_OWN:
+        there = span._own
+    span._own = there
+    _claims.pop(claim, None)
+    return there
 
 
 def _settled(span: UnsampledSpan, slot: str, made: Any) -> Any:

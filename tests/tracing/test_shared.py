@@ -2,7 +2,12 @@
 
 from typing import Any
 
-from lighttrace.tracing.shared import MIXED, NOTHING, Shared
+import pytest
+from opentelemetry.trace import SpanKind
+
+from lighttrace.tracing.shared import MIXED, NOTHING, NOTHING_OWN, Shared
+from lighttrace.tracing.span import Span, _claims
+from tests.tracing.conftest import Tracing
 
 
 def status(code: int) -> dict[str, Any]:
@@ -32,3 +37,42 @@ def test_where_nothing_is_shared_nothing_more_is() -> None:
     target = Shared({"server.address": "a"})
     target.with_more(200, status(200))
     assert not Shared({"server.address": "b"}).further
+
+
+def test_a_span_with_nothing_of_its_own_gets_a_dict_when_something_is_set(tracing: Tracing) -> None:
+    target = Shared({"server.address": "a"})
+    first, second = (tracing.tracer.start("GET", SpanKind.CLIENT, NOTHING_OWN, None, None, target) for _ in range(2))
+    first.set_attribute("cart.items", 3)
+    for span in (first, second):
+        span.end()
+    assert [dict(span.attributes) for span in tracing.spans] == [
+        {"server.address": "a", "cart.items": 3},
+        {"server.address": "a"},
+    ]
+    assert (dict(NOTHING_OWN), target.attributes) == ({}, {"server.address": "a"})
+
+
+class Interrupted(Span):
+    """A span to which another thread comes while the `when`th look at its own attributes is being made."""
+
+    __slots__ = ("kept", "others", "when")
+
+    @property
+    def _own(self) -> Any:  # type: ignore[override]
+        seen = self.kept
+        self.when -= 1
+        if not self.when:
+            self.others = self.own()
+        return seen
+
+    @_own.setter
+    def _own(self, own: Any) -> None:
+        self.kept = own
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_threads_that_ask_for_the_first_dict_at_once_get_the_same(when: int) -> None:
+    span = Interrupted()
+    span.kept, span.when = NOTHING_OWN, when
+    assert span.own() is span.others is span.own()
+    assert not _claims
