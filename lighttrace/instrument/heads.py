@@ -92,7 +92,6 @@ class HeadPatch(Patch):
                 items = headers._full_items
                 if not items or (items[0][2] is not own and all(value is not own for _, _, value in items)):
                     return
-                call.added = ()
                 if call.state is None and are_new(map(lower_name, items)):  # nearly always
                     text = f"traceparent: {call.parent}\r\n"
                     if call.baggage is not None:
@@ -100,6 +99,7 @@ class HeadPatch(Patch):
                     write.__self__.insert(-1, text.encode("latin-1", "replace"))
                 else:
                     write.__self__[-1:-1] = _lines(call, set(map(lower_name, items)))
+                call.added = ()  # after all that can fail: a head that was missed is the last one that is relied on
             except Exception as error:
                 site.failed(error)
 

@@ -164,6 +164,23 @@ class Mine(Client):
         assert guard.counters["propagation.head_missed"] == before + 1
         assert len([record for record in caplog.records if "without its trace headers" in record.message]) == 1
 
+    @pytest.mark.contained
+    def test_head_that_could_not_be_added_to_is_the_last_one(self, monkeypatch):
+        from h11 import _writers
+
+        ours = _writers.write_headers
+        # An h11 whose `write` is no longer `append` of a list.
+        monkeypatch.setattr(_writers, "write_headers", lambda headers, write: ours(headers, lambda line: write(line)))
+        before = guard.counters.get("propagation.head_missed", 0)
+        try:
+            with self.tracing(contained=True) as spans, httpx.Client() as client:
+                headers = [self.peer.take()[0].header("traceparent") for _ in range(3) if client.get(self.peer.url)]
+                made = spans.take(3)
+        finally:
+            HEADS.ready = True
+        assert headers == [None, *[span.traceparent for span in made[1:]]]
+        assert guard.counters["propagation.head_missed"] == before + 1
+
     def test_trailers_are_no_head(self):
         with httpx.Client() as client:
             client.post(self.peer.url, content=iter([b"a", b"b"]))
