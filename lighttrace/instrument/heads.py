@@ -99,19 +99,25 @@ class HeadPatch(Patch):
                     write.__self__.insert(-1, text.encode("latin-1", "replace"))
                 else:
                     write.__self__[-1:-1] = _lines(call, set(map(lower_name, items)))
-                call.added = ()  # after all that can fail: a head that was missed is the last one that is relied on
+                call.added = ()
             except Exception as error:
                 site.failed(error)
+                # Not only when the call is answered: while none is, requests would go on relying on it.
+                self._give_up()
 
         return disguise(write_headers, original)
 
     def missed(self) -> None:
         """A call was answered and its head never came this way: from now on calls carry their headers as others do."""
-        if self.ready and self.site.enabled:
+        if self.site.enabled:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self.ready:
             self.ready = False
             guard.count("propagation.head_missed")
             guard.log(
                 f"heads.{self.target}",
-                f"{self.integration}: a request went out without its trace headers, because {self.target} was not called for it; "
-                "requests carry them in the library's own headers from now on",
+                f"{self.integration}: a request went out without its trace headers, because {self.target} was not called for it, "
+                "or writes otherwise; requests carry them in the library's own headers from now on",
             )

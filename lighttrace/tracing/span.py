@@ -376,10 +376,13 @@ def _own_of(span: Span) -> dict[str, Any]:
     """A dict in the place of `NOTHING_OWN`, the same for all threads that ask at once. Takes no lock (see `_settled`)."""
     claim = id(span), "_own"
     there: dict[str, Any] = _claims.setdefault(claim, {})
-    if span._own is not NOTHING_OWN:
-        there = span._own
-    span._own = there
-    _claims.pop(claim, None)
+    try:
+        if span._own is NOTHING_OWN:
+            span._own = there
+        else:
+            there = span._own
+    finally:  # whatever comes in between: the next span with that id must not get what this one says
+        _claims.pop(claim, None)
     return there
 
 

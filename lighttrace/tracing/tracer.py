@@ -82,7 +82,8 @@ class Tracer(ApiTracer):
         shared: Shared = NOTHING,
         extras: "Extras | None" = None,
     ) -> Span | UnsampledSpan:
-        """Start a span that takes `attributes` over: a dict that nobody else holds, its values already exportable; or NOTHING_OWN.
+        """Start a span that takes `attributes` over: a dict that nobody else holds, its values already exportable. It may
+        be NOTHING_OWN beside some that are shared.
 
         `context` is a context, or a span of ours that stands for one, as in `current`. `shared` is what the span has beside
         them, or says that not each of the values is exactly a str or an int. `code_owner` is who owns the code that the span
