@@ -83,6 +83,10 @@ def serve_wsgi(application: Any, server: str = "werkzeug") -> Iterator[Site]:
         thread.join()
 
 
+LONGEST_HEAD = 1 << 18
+"""Bytes that a request's head may have on uvicorn. By default it depends on how one of 16 KB arrives whether it is refused."""
+
+
 @contextmanager
 def serve_asgi(application: Any) -> Iterator[Site]:
     """Run an ASGI application on uvicorn, with its lifespan."""
@@ -90,7 +94,7 @@ def serve_asgi(application: Any) -> Iterator[Site]:
 
     listening = socket.create_server(("127.0.0.1", 0), backlog=256)  # connections wait here until it has started
     options: dict[str, Any] = {"log_config": None, "log_level": "critical", "lifespan": "auto", "timeout_graceful_shutdown": 1}
-    server = uvicorn.Server(uvicorn.Config(application, **options))
+    server = uvicorn.Server(uvicorn.Config(application, h11_max_incomplete_event_size=LONGEST_HEAD, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lighttrace.testing.peer import Peer
-from lighttrace.testing.servers import Site
+from lighttrace.testing.servers import LONGEST_HEAD, Site
 from tests.faults.backend import Backend
 from tests.faults.conftest import Record
 from tests.faults.listening import Listening
@@ -165,9 +165,10 @@ def test_a_signature_over_trace_headers_stays_valid(library: str, tmp_path: Path
 def test_lies_are_answered_as_without_a_tracer(tmp_path: Path, record: Record) -> None:
     (tmp_path / "app.py").write_text(SERVICE)
     lines = [line for several in LIES.values() for line in several]
+    patient = (*UVICORN, "--h11-max-incomplete-event-size", str(LONGEST_HEAD))
 
     def answers(tracer: str) -> list[bytes]:
-        with Backend() as backend, serving(tracer, tmp_path, backend, *UVICORN, ready=READY["uvicorn"]) as (_, port):
+        with Backend() as backend, serving(tracer, tmp_path, backend, *patient, ready=READY["uvicorn"]) as (_, port):
             site = Site("127.0.0.1", port)
             return [ask(site, line) for line in lines]
 
