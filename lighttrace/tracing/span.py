@@ -19,6 +19,7 @@ from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
 from lighttrace.tracing.local_trace import RANDOM, LocalTrace, agreed, local_trace
 from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.readable import ReadableMixin
+from lighttrace.tracing.settling import settled
 from lighttrace.tracing.shared import MIXED, NOTHING, NOTHING_OWN, Shared
 from lighttrace.tracing.values import exportable, is_plain, text_of
 
@@ -286,7 +287,7 @@ class Span(ReadableMixin):
     def own(self) -> dict[str, Any]:
         """Its own attributes, to be added to: made on first use, where it was started without."""
         own = self._own
-        return own if own is not NOTHING_OWN else _own_of(self)
+        return own if own is not NOTHING_OWN else settled(self, "_own", {}, NOTHING_OWN)
 
     def rare(self) -> Rare:
         """The part that few spans have, made on first use."""
@@ -326,14 +327,14 @@ class UnsampledSpan:
             return self._known_trace
         except AttributeError:  # it begins here
             root: int = getattr(self, "_root", 0) or getrandbits(128) or new_trace_id()
-            return _settled(self, "_known_trace", local_trace(root, RANDOM))  # type: ignore[no-any-return]  # what went in
+            return settled(self, "_known_trace", local_trace(root, RANDOM))  # type: ignore[no-any-return]  # what went in
 
     @property
     def _span_id(self) -> int:
         try:
             return self._known_id
         except AttributeError:
-            return _settled(self, "_known_id", new_span_id())  # type: ignore[no-any-return]  # what went in
+            return settled(self, "_known_id", new_span_id())  # type: ignore[no-any-return]  # what went in
 
     @property
     def _local(self) -> LocalTrace:
@@ -367,33 +368,6 @@ class UnsampledSpan:
 
     def __exit__(self, *args: Any) -> None:
         return None
-
-
-_claims: dict[tuple[int, str], Any] = {}
-
-
-def _own_of(span: Span) -> dict[str, Any]:
-    """A dict in the place of `NOTHING_OWN`, the same for all threads that ask at once. Takes no lock (see `_settled`)."""
-    claim = id(span), "_own"
-    there: dict[str, Any] = _claims.setdefault(claim, {})
-    try:
-        if span._own is NOTHING_OWN:
-            span._own = there
-        else:
-            there = span._own
-    finally:  # whatever comes in between: the next span with that id must not get what this one says
-        _claims.pop(claim, None)
-    return there
-
-
-def _settled(span: UnsampledSpan, slot: str, made: Any) -> Any:
-    """`made`, put into a slot of `span` that is empty; or what another thread has put there meanwhile. Takes no lock."""
-    claim = id(span), slot
-    there = _claims.setdefault(claim, made)  # one step, so that all who come before the slot is filled get the same
-    there = getattr(span, slot, there)
-    setattr(span, slot, there)
-    _claims.pop(claim, None)
-    return there
 
 
 def unsampled_span(trace: LocalTrace, owner: Owner) -> UnsampledSpan:

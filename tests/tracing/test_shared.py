@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind
 
+from lighttrace.tracing.settling import _claims
 from lighttrace.tracing.shared import MIXED, NOTHING, NOTHING_OWN, Shared
-from lighttrace.tracing.span import Span, _claims
+from lighttrace.tracing.span import Span
 from tests.tracing.conftest import Tracing
 
 
