@@ -24,7 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # not recorded is compared with OpenTelemetry's.
 SUITABLE = {
     "none": (
-        "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg", "flask_called", "fastapi_called", "flask_excluded",
+        "flask", "fastapi", "requests", "requests_wire", "httpx", "sqlite3", "psycopg", "flask_called", "fastapi_called", "flask_excluded",
         "fastapi_excluded",
     ),
     "logfire": ("manual", "flask", "fastapi", "requests", "httpx", "sqlite3", "psycopg"),
@@ -37,11 +37,17 @@ SUITABLE = {
 TRACERS = ("none", "lighttrace", "otel", "logfire", "ddtrace", "elastic", "sentry", "bare", "asking")
 WORKLOADS = (
     "manual", "unsampled", "flask", "flask_called", "flask_excluded", "fastapi", "fastapi_called", "fastapi_excluded", "requests",
-    "httpx", "sqlite3", "psycopg",
+    "requests_wire", "httpx", "sqlite3", "psycopg",
 )  # fmt: skip
-COUNTS = {"manual": 5000, "unsampled": 5000, "sqlite3": 5000, "httpx": 300}  # operations at a time; of the others 1,000
+COUNTS = {
+    "manual": 5000,
+    "unsampled": 5000,
+    "sqlite3": 5000,
+    "httpx": 300,
+    "requests_wire": 300,
+}  # operations at a time; of the others 1,000
 # In a round: processes of one tracer differ by microseconds there, by as much as is to be measured.
-TURNS = {"fastapi_excluded": 2, "flask": 4, "flask_excluded": 2, "httpx": 8, "psycopg": 6, "requests": 8}
+TURNS = {"fastapi_excluded": 2, "flask": 4, "flask_excluded": 2, "httpx": 8, "psycopg": 6, "requests": 8, "requests_wire": 6}
 CLOSE = ("none", "lighttrace", "otel", "bare", "asking")
 PEER_ROUNDS = 2  # what only has to be seen beside those needs no more, and one turn in each
 

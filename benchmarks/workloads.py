@@ -178,6 +178,20 @@ def requests(prepare: Prepare) -> Workload:
     return call
 
 
+def requests_wire(prepare: Prepare) -> Workload:
+    """The same over a real socket, and so through urllib3 and http.client: the server is the sink."""
+    import requests
+
+    session = requests.Session()
+    url = f"http://127.0.0.1:{os.environ['SINK_PORT']}/users/7?a=1"
+
+    def call(count: int) -> None:
+        for _ in range(count):
+            session.get(url)
+
+    return call
+
+
 def httpx(prepare: Prepare) -> Workload:
     """One call through httpx over a real socket: the server is the sink."""
     import httpx
@@ -281,7 +295,7 @@ def unsampled(prepare: Prepare) -> Workload:
 WORKLOADS: dict[str, Callable[[Prepare], Workload]] = {
     function.__name__: function
     for function in (
-        manual, unsampled, flask, flask_called, flask_excluded, fastapi, fastapi_called, fastapi_excluded, requests, httpx,
+        manual, unsampled, flask, flask_called, flask_excluded, fastapi, fastapi_called, fastapi_excluded, requests, requests_wire, httpx,
         httpx_in_memory, sqlite3, psycopg,
     )
 }  # fmt: skip

@@ -113,6 +113,34 @@ def _around_function(original: Any, begin: Begin, finish: Finish, fail: Fail) ->
     return wrapper
 
 
+def around_named(original: Any, name: str, begin: Begin, finish: Finish, fail: Fail) -> Any:
+    """`original`, a plain function, with the three put around it; its argument called `name` is among the keywords, if it is given.
+
+    One function, because each that takes any arguments packs and unpacks them all: as many as a connection pool has cost 2 us.
+    """
+    import inspect
+
+    names = list(inspect.signature(original).parameters)
+    position = names.index(name)
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > position:
+            kwargs.update(zip(names[position:], args[position:], strict=False))
+            args = args[:position]
+        call = begin(args, kwargs)
+        if call is None:
+            return original(*args, **kwargs)
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            fail(call, error)
+            raise
+        finish(call, result)
+        return result
+
+    return disguise(wrapper, original)
+
+
 def _around_coroutine(original: Any, begin: Begin, finish: Finish, fail: Fail) -> Any:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = begin(args, kwargs)

@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind
 
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction, resends
-from lighttrace.instrument.call import around, disguise, enough
+from lighttrace.instrument.call import around, around_named, enough
 from lighttrace.instrument.carriers import Headers, copy_of
 from lighttrace.instrument.engine import Scope, keep, scope_of, state
 from lighttrace.instrument.heads import LATE, HeadPatch
@@ -91,8 +91,9 @@ class HttpClientPatch(Patch):
         return super().apply()
 
     def wrap(self, original: Any) -> Any:
-        traced = around(original, self._begin, self._finish, self._fail)
-        return traced if self.headers_argument is None else by_keyword(traced, original, self.headers_argument)
+        if self.headers_argument is None:
+            return around(original, self._begin, self._finish, self._fail)
+        return around_named(original, self.headers_argument, self._begin, self._finish, self._fail)
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Headers | None:
         site = self.site
@@ -248,19 +249,3 @@ def _count(resent: int, call: Headers) -> None:
     span = call.span
     if resent and type(span) is Span:
         span.own()[semconv.HTTP_REQUEST_RESEND_COUNT] = resent
-
-
-def by_keyword(traced: Any, original: Any, name: str) -> Any:
-    """`traced`, which gets the argument called `name` as a keyword, however the caller passes it."""
-    import inspect
-
-    names = list(inspect.signature(original).parameters)
-    position = names.index(name)
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if len(args) > position:
-            kwargs.update(zip(names[position:], args[position:], strict=False))
-            args = args[:position]
-        return traced(*args, **kwargs)
-
-    return disguise(wrapper, original)
