@@ -73,7 +73,7 @@ def start_otel(port: str, workload: str) -> Callable[[], object]:
     provider = TracerProvider(resource=Resource.create({"service.name": "bench", "team": "bench-team"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
-    library = workload.split("_")[0]
+    library = workload.split("_", maxsplit=1)[0]
     if library in INSTRUMENTORS:
         module = importlib.import_module(f"opentelemetry.instrumentation.{library}")
         getattr(module, INSTRUMENTORS[library])().instrument()

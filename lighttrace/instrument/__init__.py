@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lighttrace.instrument.db import Database as Database
     from lighttrace.instrument.db import DbPatch as DbPatch
     from lighttrace.instrument.dbapi import FactoryPatch as FactoryPatch
+    from lighttrace.instrument.handover import HeadEndPatch as HeadEndPatch
+    from lighttrace.instrument.handover import PassingPatch as PassingPatch
     from lighttrace.instrument.heads import HeadPatch as HeadPatch
     from lighttrace.instrument.heads import LateHeaders as LateHeaders
     from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch
@@ -36,6 +38,7 @@ _WHERE = {
     "FactoryPatch": "lighttrace.instrument.dbapi",
     "FailurePatch": "lighttrace.instrument.http_server",
     "FollowPatch": "lighttrace.instrument.resends",
+    "HeadEndPatch": "lighttrace.instrument.handover",
     "HeadPatch": "lighttrace.instrument.heads",
     "Headers": "lighttrace.instrument.carriers",
     "HttpClientPatch": "lighttrace.instrument.http_client",
@@ -48,6 +51,7 @@ _WHERE = {
     "RoutePatch": "lighttrace.instrument.asgi",
     "StartPatch": "lighttrace.instrument.threads",
     "StoredHeaders": "lighttrace.instrument.carriers",
+    "PassingPatch": "lighttrace.instrument.handover",
     "PoolPatch": "lighttrace.instrument.threads",
     "SubmitPatch": "lighttrace.instrument.threads",
     "WsgiPatch": "lighttrace.instrument.wsgi",

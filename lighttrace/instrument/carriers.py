@@ -13,8 +13,10 @@ TRACESTATE = "tracestate"
 BAGGAGE = "baggage"
 
 _NONE: tuple[str, ...] = ()
-_PARENT = (TRACEPARENT,)
-_BOTH = (TRACEPARENT, BAGGAGE)
+PARENT = (TRACEPARENT,)
+BOTH = (TRACEPARENT, BAGGAGE)
+LATE = (TRACEPARENT, BAGGAGE)
+"""What `Headers.added` is while a head has yet to come where ours are written into it: a mark, whatever they are."""
 
 
 class Headers:
@@ -37,7 +39,7 @@ class Headers:
         if TRACEPARENT in self:
             return _NONE
         self[TRACEPARENT] = parent
-        added: tuple[str, ...] = _PARENT
+        added: tuple[str, ...] = PARENT
         if state is not None and TRACESTATE not in self:
             self[TRACESTATE] = state
             added = (TRACEPARENT, TRACESTATE)
@@ -67,9 +69,15 @@ class Headers:
 
 
 class StoredHeaders(Headers):
-    """Over `requests.structures.CaseInsensitiveDict`: lower-case name to (name, value)."""
+    """Over `requests.structures.CaseInsensitiveDict`: lower-case name to (name, value).
 
-    __slots__ = ()
+    `lines` and `connection` are there once somebody has taken the headers over, to write them where the head ends.
+    """
+
+    __slots__ = ("connection", "lines")
+
+    connection: type  # by which the request is sent
+    lines: bytes
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`; flat, because nearly every call comes this way."""
@@ -78,20 +86,21 @@ class StoredHeaders(Headers):
             return Headers.carry(self, parent, state, baggage)
         store[TRACEPARENT] = TRACEPARENT, parent
         if baggage is None:
-            return _PARENT
+            return PARENT
         store[BAGGAGE] = BAGGAGE, baggage
-        return _BOTH
+        return BOTH
 
     def withdraw(self, added: tuple[str, ...]) -> None:
         store = self._headers._store
-        if added is _BOTH:
+        if added is BOTH:
             try:
                 del store[TRACEPARENT], store[BAGGAGE]
                 return
             except KeyError:  # the program took one of them out
                 pass
-        for name in added:
-            store.pop(name, None)
+        if added is not LATE:
+            for name in added:
+                store.pop(name, None)
 
     def __contains__(self, name: str) -> bool:
         return name in self._headers._store
@@ -128,13 +137,13 @@ class RawHeaders(Headers):
             return Headers.carry(self, parent, state, baggage)
         headers.append((_RAW_PARENT, _RAW_PARENT, parent.encode()))
         if baggage is None:
-            return _PARENT
+            return PARENT
         headers.append((_RAW_BAGGAGE, _RAW_BAGGAGE, baggage.encode("latin-1", "replace")))
-        return _BOTH
+        return BOTH
 
     def withdraw(self, added: tuple[str, ...]) -> None:
         headers = self._headers._list
-        if added is _BOTH and headers[-1][1] is _RAW_BAGGAGE and headers[-2][1] is _RAW_PARENT:
+        if added is BOTH and headers[-1][1] is _RAW_BAGGAGE and headers[-2][1] is _RAW_PARENT:
             del headers[-2:]
         else:
             Headers.withdraw(self, added)

@@ -23,9 +23,9 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction, resends
 from lighttrace.instrument.call import around, around_named, enough
-from lighttrace.instrument.carriers import Headers, copy_of
+from lighttrace.instrument.carriers import LATE, Headers, copy_of
 from lighttrace.instrument.engine import Scope, keep, scope_of, state
-from lighttrace.instrument.heads import LATE, HeadPatch
+from lighttrace.instrument.heads import HeadPatch
 from lighttrace.instrument.hosts import host_of
 from lighttrace.instrument.http_span import answer, capture, other_method, redact
 from lighttrace.instrument.patching import Patch

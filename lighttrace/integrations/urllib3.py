@@ -2,7 +2,10 @@
 
 from operator import attrgetter
 
-from lighttrace.instrument import Headers, HttpClientPatch, Integration, ResendPatch
+from lighttrace.instrument import HeadEndPatch, Headers, Integration, PassingPatch, ResendPatch
+
+# Called once for each request, by urllib3 1.26 and 2.
+HEAD_END = HeadEndPatch("http.client:HTTPConnection.endheaders")
 
 read_status = attrgetter("status")
 
@@ -33,14 +36,16 @@ INTEGRATION = Integration(
     requires="urllib3>=1.26",
     patches=(
         # The headers may be the pool's own, which all its requests share.
-        HttpClientPatch(
+        PassingPatch(
             "urllib3:HTTPConnectionPool.urlopen",
             read_request,
             read_status,
             read_headers=read_headers,
-            headers_argument="headers",
             read_attempt=read_attempt,
+            head_end=HEAD_END,
+            read_connection=attrgetter("ConnectionCls"),
         ),
+        HEAD_END,
         # A pool sends again inside its call; a pool manager follows redirects with another call.
         ResendPatch("urllib3:Retry.increment", read_outcome, read_status, read_attempts=read_attempts),
     ),

@@ -1,16 +1,11 @@
-"""urllib3 by itself, and under requests, against a real peer."""
+"""urllib3 by itself, against a real peer."""
 
-import contextlib
 from urllib.parse import urlsplit
 
 import pytest
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
-import lighttrace
 from lighttrace import semconv
-from lighttrace.integrations.requests import INTEGRATION as REQUESTS
 from lighttrace.integrations.urllib3 import INTEGRATION
 from lighttrace.testing.kits import HttpClientKit
 from lighttrace.testing.peer import refused
@@ -116,49 +111,3 @@ parts = urlsplit(URL)
         spans = self.spans.take(3)
         assert [span.status for span in spans] == ["error"] * 3
         assert spans[-1].attributes[semconv.ERROR_TYPE] == "urllib3.exceptions.MaxRetryError"
-
-
-class TestRequestsOverUrllib3(HttpClientKit):
-    """Both in place: requests' call has the span, and urllib3 adds one only for an attempt of its own."""
-
-    integration = REQUESTS
-    library = "requests"
-    imports = "import requests, urllib3"
-    uses = {"both": "requests.get(URL)"}
-    unsupported = {
-        "test_cancelled_call_is_no_error": "a synchronous library: nothing cancels its calls",
-        "test_sessions_headers_are_not_changed": "see TestRequests",
-        "test_signed_requests_stay_valid": "see TestRequests",
-        "test_exceptions_pass_as_the_same_object": "see TestRequests",
-    }
-
-    @pytest.fixture(autouse=True)
-    def _both(self, _traced):
-        INTEGRATION.enable()
-        yield
-        INTEGRATION.disable()
-
-    @contextlib.contextmanager
-    def disabled(self):
-        INTEGRATION.disable()
-        with super().disabled():
-            yield
-        INTEGRATION.enable()
-
-    def send(self, method, url, *, headers=None, timeout=10.0, follow=False):
-        return requests.request(method, url, headers=headers, timeout=timeout, allow_redirects=follow).status_code
-
-    def stream(self, url):
-        with requests.get(url, stream=True, timeout=10) as response:
-            return b"".join(response.iter_content(3))
-
-    def retry(self, url):
-        with requests.Session() as session:
-            session.mount("http://", HTTPAdapter(max_retries=urllib3.Retry(5, status_forcelist=[503])))
-            return session.get(url).status_code
-
-    def test_failed_call_is_one_span_of_the_library_that_was_called(self):
-        with lighttrace.span("parent"), pytest.raises(requests.ConnectionError):
-            requests.get(refused(), timeout=10)
-        self.spans.expect(name="parent", status="unset")
-        assert self.spans.take()[0].scope == "lighttrace.requests"

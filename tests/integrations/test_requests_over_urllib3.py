@@ -1,0 +1,381 @@
+"""requests with urllib3 traced as well, whose seam writes the headers where the head of the request ends."""
+
+import contextlib
+import http.client
+import inspect
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+import lighttrace
+from lighttrace import guard
+from lighttrace.instrument.handover import passing
+from lighttrace.integrations.requests import INTEGRATION as REQUESTS
+from lighttrace.integrations.urllib3 import HEAD_END
+from lighttrace.integrations.urllib3 import INTEGRATION as URLLIB3
+from lighttrace.testing.kits import HttpClientKit
+from lighttrace.testing.peer import Peer, refused
+
+BEFORE = {"endheaders": http.client.HTTPConnection.endheaders, "urlopen": urllib3.HTTPConnectionPool.urlopen}
+
+
+class TestRequestsOverUrllib3(HttpClientKit):
+    """Both in place: requests' call has the span, and urllib3 adds one only for an attempt of its own."""
+
+    integration = REQUESTS
+    library = "requests"
+    imports = "import requests, urllib3"
+    uses = {"both": "requests.get(URL)"}
+    unsupported = {
+        "test_cancelled_call_is_no_error": "a synchronous library: nothing cancels its calls",
+        "test_exceptions_pass_as_the_same_object": "see TestRequests",
+    }
+
+    @pytest.fixture(autouse=True)
+    def _both(self, _traced):
+        URLLIB3.enable()
+        yield
+        URLLIB3.disable()
+
+    @contextlib.contextmanager
+    def disabled(self):
+        URLLIB3.disable()
+        with super().disabled():
+            yield
+        URLLIB3.enable()
+
+    def send(self, method, url, *, headers=None, timeout=10.0, follow=False):
+        return requests.request(method, url, headers=headers, timeout=timeout, allow_redirects=follow).status_code
+
+    def stream(self, url):
+        with requests.get(url, stream=True, timeout=10) as response:
+            return b"".join(response.iter_content(3))
+
+    def send_with_session_headers(self, url, headers):
+        with requests.Session() as session:
+            session.headers.update(headers)
+            session.get(url)
+            return session.headers
+
+    def send_signed(self, url, signer):
+        class Signed(AuthBase):
+            def __call__(self, request):
+                parts = urlsplit(request.url)
+                signer(f"{parts.path}?{parts.query}", request.headers)
+                return request
+
+        return requests.get(url, auth=Signed(), timeout=10).status_code
+
+    def retry(self, url):
+        with requests.Session() as session:
+            session.mount("http://", HTTPAdapter(max_retries=urllib3.Retry(5, status_forcelist=[503])))
+            return session.get(url).status_code
+
+    def test_failed_call_is_one_span_of_the_library_that_was_called(self):
+        with lighttrace.span("parent"), pytest.raises(requests.ConnectionError):
+            requests.get(refused(), timeout=10)
+        self.spans.expect(name="parent", status="unset")
+        assert self.spans.take()[0].scope == "lighttrace.requests"
+
+    # -- the headers, which are written where the head ends ------------------------------------------------------
+
+    @contextlib.contextmanager
+    def through(self, pool_class):
+        """A session whose requests go through pools of that class."""
+
+        class Adapter(HTTPAdapter):
+            def init_poolmanager(self, *args, **kwargs):
+                super().init_poolmanager(*args, **kwargs)
+                self.poolmanager.pool_classes_by_scheme = {"http": pool_class}
+
+        with requests.Session() as session:
+            session.mount("http://", Adapter())
+            yield session
+
+    def parents(self):
+        return [request.header("traceparent") for request in self.peer.take()]
+
+    def test_headers_are_the_request_s_until_urllib3_has_it_and_come_last(self):
+        seen = []
+
+        class Adapter(HTTPAdapter):
+            def send(self, request, **options):
+                seen.append(dict(request.headers))
+                response = super().send(request, **options)
+                seen.append(dict(request.headers))
+                return response
+
+        with requests.Session() as session:
+            session.mount("http://", Adapter())
+            response = session.post(self.peer.url, data=b"body", headers={"X-Mine": "1"})
+        span, request = self.one()
+        assert seen[0]["traceparent"] == span.traceparent == request.header("traceparent")
+        assert [name for name, _ in request.headers][-2:] == ["traceparent", "baggage"]
+        assert request.header("baggage") == seen[0]["baggage"]
+        assert request.header("x-mine") == "1"
+        assert request.body == b"body"
+        assert "traceparent" not in seen[1]
+        assert not {"traceparent", "baggage"} & set(response.request.headers)
+
+    def test_body_of_unknown_length_comes_after_them(self):
+        requests.post(self.peer.url + "/hangup-not", data=iter([b"one", b"two"]), timeout=10)
+        span = self.spans.take()[0]
+        request = self.peer.take()[0]
+        assert request.header("transfer-encoding") == "chunked"
+        assert request.header("traceparent") == span.traceparent
+
+    def test_request_that_is_sent_twice_carries_each_call_s_own(self):
+        with requests.Session() as session:
+            request = session.prepare_request(requests.Request("GET", self.peer.url))
+            before = dict(request.headers)
+            session.send(request)
+            session.send(request)
+            assert dict(request.headers) == before
+        assert self.parents() == [span.traceparent for span in self.spans.take(2)]
+
+    def test_adapter_that_sends_again_by_itself_sends_them_again(self):
+        class Adapter(HTTPAdapter):
+            def send(self, request, **options):
+                super().send(request, **options)
+                return super().send(request, **options)
+
+        with requests.Session() as session:
+            session.mount("http://", Adapter())
+            session.get(self.peer.url)
+        (span,) = self.spans.take()
+        assert self.parents() == [span.traceparent] * 2
+
+    def test_adapter_that_tries_elsewhere_after_a_failure_sends_them(self):
+        peer = self.peer
+
+        class Adapter(HTTPAdapter):
+            def send(self, request, **options):
+                try:
+                    return super().send(request, **options)
+                except requests.ConnectionError:
+                    request.url = peer.url
+                    return super().send(request, **options)
+
+        before = guard.counters.get("propagation.head_missed", 0)
+        with requests.Session() as session:
+            session.mount("http://", Adapter())
+            session.get(refused())
+        (span,) = self.spans.take()
+        assert self.parents() == [span.traceparent]
+        assert guard.counters.get("propagation.head_missed", 0) == before
+
+    def test_retry_after_a_connection_that_failed_is_no_head_that_was_missed(self):
+        lost = iter((True,))
+
+        class Connection(urllib3.connection.HTTPConnection):
+            def connect(self):
+                if next(lost, False):
+                    raise urllib3.exceptions.NewConnectionError(self, "not yet")
+                super().connect()
+
+        class Pool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        before = guard.counters.get("propagation.head_missed", 0)
+        with self.through(Pool) as session:
+            session.adapters["http://"].max_retries = urllib3.Retry(2)
+            session.get(self.peer.url)
+        spans = self.spans.take(2)
+        assert self.parents() == [spans[1].traceparent]
+        assert guard.counters.get("propagation.head_missed", 0) == before
+        assert HEAD_END.standing is http.client.HTTPConnection.endheaders
+
+    @pytest.mark.parametrize(
+        "theirs", [{"traceparent": "theirs"}, {"baggage": "theirs=1"}, {"Traceparent": "theirs", "Baggage": "b=1"}]
+    )
+    def test_what_the_caller_has_set_stays_as_it_is(self, theirs):
+        response = requests.get(self.peer.url, headers=theirs, timeout=10)
+        span, request = self.one()
+        for name, value in theirs.items():
+            assert request.header(name) == value
+            assert response.request.headers[name] == value
+        assert request.header("traceparent") == theirs.get("traceparent", theirs.get("Traceparent", span.traceparent))
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_what_the_caller_has_set_survives_a_failure(self, fails):
+        request = requests.Request("GET", refused() if fails else self.peer.url, headers={"baggage": "theirs=1"}).prepare()
+        with requests.Session() as session, contextlib.suppress(requests.ConnectionError):
+            session.send(request)
+        assert dict(request.headers) == {"baggage": "theirs=1"}
+        assert self.spans.take()[0].status == ("error" if fails else "unset")
+
+    def test_connections_that_end_heads_otherwise_get_them_from_the_request(self):
+        seen = []
+
+        class Connection(urllib3.connection.HTTPConnection):
+            def endheaders(self, *args, **kwargs):
+                seen.append(b"\r\n".join(self._buffer).lower())
+                super().endheaders(*args, **kwargs)
+
+        class Pool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        with self.through(Pool) as session:
+            session.get(self.peer.url)
+        span, request = self.one()
+        assert request.header("traceparent") == span.traceparent
+        assert span.traceparent.encode() in seen[0]
+
+    def test_so_does_a_program_that_has_wrapped_the_seam(self, monkeypatch):
+        ours = http.client.HTTPConnection.endheaders
+        monkeypatch.setattr(http.client.HTTPConnection, "endheaders", lambda self, *args, **kwargs: ours(self, *args, **kwargs))
+        requests.get(self.peer.url, timeout=10)
+        span, request = self.one()
+        assert request.header("traceparent") == span.traceparent
+
+    @pytest.mark.parametrize("through", ["urllib3", "requests", "http.client"])
+    def test_request_on_the_way_of_another_leaves_it_its_headers(self, through):
+        with Peer() as elsewhere:
+
+            def ask():
+                if through == "urllib3":
+                    urllib3.PoolManager().request("GET", elsewhere.url, headers={})
+                elif through == "requests":
+                    requests.get(elsewhere.url, timeout=10)
+                else:
+                    connection = http.client.HTTPConnection(elsewhere.host, elsewhere.port)
+                    connection.request("GET", "/")
+                    connection.getresponse().read()
+                    connection.close()
+
+            class Connection(urllib3.connection.HTTPConnection):
+                def connect(self):
+                    ask()
+                    super().connect()
+
+            class Pool(urllib3.HTTPConnectionPool):
+                ConnectionCls = Connection
+
+            with self.through(Pool) as session:
+                session.get(self.peer.url)
+            assert [request.header("traceparent") for request in elsewhere.take()] == [None]
+        (span,) = self.spans.take()
+        assert self.parents() == [span.traceparent]
+
+    def test_so_does_one_that_fails(self):
+        class Connection(urllib3.connection.HTTPConnection):
+            def connect(self):
+                with contextlib.suppress(urllib3.exceptions.HTTPError):
+                    urllib3.PoolManager().request("GET", refused(), retries=False)
+                super().connect()
+
+        class Pool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        with self.through(Pool) as session:
+            session.get(self.peer.url)
+        (span,) = self.spans.take()
+        assert self.parents() == [span.traceparent]
+
+    def test_through_a_proxy(self):
+        requests.get("http://users.internal/", proxies={"http": self.peer.url}, timeout=10)
+        span, request = self.one()
+        assert request.target == "http://users.internal/"
+        assert request.header("traceparent") == span.traceparent
+
+    def test_head_that_ended_elsewhere_is_the_last_one(self, caplog):
+        class Connection(urllib3.connection.HTTPConnection):
+            def request(self, method, url, body=None, headers=None, **options):
+                self.putrequest(method, url, skip_host=True, skip_accept_encoding=True)
+                for name, value in {"Host": f"{self.host}:{self.port}", **headers}.items():
+                    self.putheader(name, value)
+                http.client.HTTPConnection.endheaders.__wrapped__(self)
+                self._response_options = _response_options(method, url)
+
+        class Pool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        before = guard.counters.get("propagation.head_missed", 0)
+        with self.through(Pool) as session:
+            for _ in range(3):
+                session.get(self.peer.url)
+        spans = self.spans.take(3)
+        assert self.parents() == [None, *[span.traceparent for span in spans[1:]]]
+        assert guard.counters["propagation.head_missed"] == before + 1
+        assert len([record for record in caplog.records if "without its trace headers" in record.message]) == 1
+
+    @pytest.mark.contained
+    @pytest.mark.parametrize("path", ["", "/hangup"])
+    def test_head_that_could_not_be_added_to_is_the_last_one(self, path):
+        class Connection(urllib3.connection.HTTPConnection):
+            @property
+            def _buffer(self):
+                return tuple(self._lines)
+
+            @_buffer.setter
+            def _buffer(self, lines):
+                self._lines = lines
+
+            def _output(self, line):
+                self._lines.append(line)
+
+            def _send_output(self, message_body=None, encode_chunked=False):
+                self.send(b"\r\n".join([*self._lines, b"", b""]))
+                self._lines = []
+
+        class Pool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        before = guard.counters.get("propagation.head_missed", 0)
+        with self.tracing(contained=True) as spans, self.through(Pool) as session:
+            for _ in range(3):
+                with contextlib.suppress(requests.ConnectionError):
+                    session.get(self.peer.url + path)
+            made = spans.take(3)
+        assert self.parents() == [None, *[span.traceparent for span in made[1:]]]
+        assert guard.counters["propagation.head_missed"] == before + 1
+
+    # -- the seams themselves ------------------------------------------------------------------------------------
+
+    def test_seams_look_like_what_they_stand_for_and_are_gone_afterwards(self):
+        for name, owner in (("endheaders", http.client.HTTPConnection), ("urlopen", urllib3.HTTPConnectionPool)):
+            assert getattr(owner, name) is not BEFORE[name]
+            assert inspect.signature(getattr(owner, name)) == inspect.signature(BEFORE[name])
+        with self.disabled():
+            assert http.client.HTTPConnection.endheaders is BEFORE["endheaders"]
+            assert urllib3.HTTPConnectionPool.urlopen is BEFORE["urlopen"]
+
+    def test_wrong_arguments_are_the_target_s_to_refuse(self):
+        with urllib3.HTTPConnectionPool("127.0.0.1", 1) as pool, pytest.raises(TypeError, match=r"urlopen\(\) missing .*'url'"):
+            pool.urlopen("GET")
+
+
+def _response_options(method, url):
+    made = getattr(urllib3.connection, "_ResponseOptions", None)  # of urllib3 2
+    return made and made(method, url, preload_content=False, decode_content=False, enforce_content_length=True)
+
+
+def test_functions_that_take_anything_are_not_mirrored():
+    def anything(*args, headers=None):
+        """Any."""
+
+    def keywords_only(pool, *, headers=None):
+        """Keywords."""
+
+    def no_headers(pool, url):
+        """None."""
+
+    for function in (anything, keywords_only, no_headers):
+        assert passing(function, None, None, None) is None
+
+
+def test_a_mirrored_function_gets_what_it_was_given():
+    marker = object()
+
+    def target(pool, method, body=None, headers=marker, **more):
+        return pool, method, body, headers, more
+
+    for above in (None, type("Call", (), {"added": ()})()):
+        wrapper = passing(target, target, lambda source, headers: above, None)  # called here
+        assert wrapper(1, 2) == (1, 2, None, marker, {})
+        assert wrapper(1, method=2, headers=4, extra=5) == (1, 2, None, 4, {"extra": 5})
+        assert wrapper(1, 2, 3, 4, x=6) == (1, 2, 3, 4, {"x": 6})
