@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard, semconv
+from lighttrace.export.protobuf import CACHED_KEYS, CACHED_VALUE, LENGTHS, encoded_text, key_value, sized, varint
 from lighttrace.tracing.values import exportable, text_of
 
 if TYPE_CHECKING:
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
     from lighttrace.tracing.shared import Shared
     from lighttrace.tracing.span import Rare, Span
 
-_CACHED_VALUE = 256  # characters of a value that is worth keeping
 _CACHED_PER_KEY = 256  # distinct values after which a key counts as one whose values do not repeat
 _CACHED = 16_384  # entries in all
-_CACHED_KEYS = 4_096
 
 _FROM_OUTSIDE_THE_SPAN = frozenset(
     {semconv.TEAM, semconv.TEAM_SOURCE, semconv.CALLER_SERVICE, semconv.CALLER_TEAM, semconv.TRANSACTION, semconv.CUSTOMER}
@@ -29,7 +28,6 @@ _FROM_OUTSIDE_THE_SPAN = frozenset(
 _pack_root = struct.Struct(">H16sHQ").pack  # trace id and span id, with their tags
 _pack_child = struct.Struct(">H16sHQHQ").pack  # and the parent's
 _pack_times = struct.Struct("<BQBQ").pack
-_pack_double = struct.Struct("<d").pack
 _pack_fixed64 = struct.Struct("<Q").pack
 
 _LOCAL = b"\x85\x01\x00\x01\x00\x00"  # flags: whether the parent is remote is known, and it is not
@@ -37,91 +35,7 @@ _REMOTE = b"\x85\x01\x00\x03\x00\x00"
 _TAIL = b"\x7a\x00" + _LOCAL  # an unset status, then the flags: how nearly every span ends
 _REMOTE_TAIL = b"\x7a\x00" + _REMOTE
 
-
-def varint(value: int) -> bytes:
-    """An unsigned number in protobuf's variable length."""
-    if value < 0x80:
-        return bytes((value,))
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
-
-
-_LENGTHS = [varint(size) for size in range(4096)]
-
-
-def _sized(tag: bytes, body: bytes) -> bytes:
-    size = len(body)
-    return tag + (_LENGTHS[size] if size < 4096 else varint(size)) + body
-
-
-_SPANS = [b"\x12" + length for length in _LENGTHS]  # tag of ScopeSpans.spans, and the length
-_SHORT = 2048  # bytes of a text up to which its headers are looked up
-_TEXTS = [_sized(b"\x12", b"\x0a" + _LENGTHS[size] + bytes(size))[: -size or None] for size in range(_SHORT)]  # KeyValue.value
-
-
-def _text(value: str) -> bytes:
-    try:
-        return value.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        return value.encode("utf-8", "replace")
-
-
-def any_value(value: Any) -> bytes:
-    """An `AnyValue`: what `lighttrace.tracing.values.exportable` gives, in OTLP's form."""
-    kind = type(value)
-    if kind is str:
-        return _sized(b"\x0a", _text(value))
-    if kind is int:
-        if not -(1 << 63) <= value < 1 << 63:
-            return _sized(b"\x0a", str(value).encode())
-        return b"\x18" + varint(value & 0xFFFFFFFFFFFFFFFF)
-    if kind is bool:
-        return b"\x10\x01" if value else b"\x10\x00"
-    if kind is float:
-        return b"\x21" + _pack_double(value)
-    if kind is bytes:
-        return _sized(b"\x3a", value)
-    if kind is tuple or kind is list:
-        return _sized(b"\x2a", b"".join([_sized(b"\x0a", any_value(item)) for item in value]))
-    if kind is dict:
-        return _sized(b"\x32", b"".join([key_value(b"\x0a", key, item) for key, item in value.items()]))
-    if value is None:
-        return b""
-    guard.count("encoder.unexpected_type")
-    return _sized(b"\x0a", _text(str(value)))
-
-
-class _Keys(dict[str, bytes]):
-    """key: `KeyValue.key`, encoded."""
-
-    def __missing__(self, key: str) -> bytes:
-        encoded = _sized(b"\x0a", _text(key if type(key) is str else str(key)))
-        if len(encoded) <= _CACHED_VALUE:
-            if len(self) >= _CACHED_KEYS:
-                self.clear()
-            self[key] = encoded
-        return encoded
-
-
-_keys = _Keys()
-
-
-def key_value(tag: bytes, key: str, value: Any) -> bytes:
-    """A `KeyValue` as a field of another message."""
-    head = _keys[key]
-    if type(value) is str:
-        text = _text(value)
-        size = len(text)
-        if size < _SHORT:
-            middle = _TEXTS[size]
-            size += len(head) + len(middle)
-            return tag + (_LENGTHS[size] if size < 4096 else varint(size)) + head + middle + text
-        return _sized(tag, head + _sized(b"\x12", _sized(b"\x0a", text)))
-    return _sized(tag, head + _sized(b"\x12", any_value(value)))
+_SPANS = [b"\x12" + length for length in LENGTHS]  # tag of ScopeSpans.spans, and the length
 
 
 class _UnusualError(Exception):
@@ -140,12 +54,12 @@ class _Attributes(dict[tuple[str, Any], bytes]):
         heads = self.heads.get(key)
         if heads is not None:
             if type(value) is str:
-                text = _text(value)
+                text = encoded_text(value)
                 size = len(text)
                 if size < _SHORT_NEW:
                     return heads[0][size] + text
             elif -1 < value < _NUMBERS:
-                number = _LENGTHS[value] if value < 4096 else varint(value)
+                number = LENGTHS[value] if value < 4096 else varint(value)
                 return heads[1][len(number)] + number
             return key_value(b"\x4a", key, value)
         return self._learn(key, value, item)
@@ -156,12 +70,12 @@ class _Attributes(dict[tuple[str, Any], bytes]):
         if room is None:
             if type(key) is not str or not key or key in _FROM_OUTSIDE_THE_SPAN:
                 raise _UnusualError
-            if len(key) > _CACHED_VALUE:
+            if len(key) > CACHED_VALUE:
                 return encoded
             room = _CACHED_PER_KEY
         if not room:
             self.heads[key] = _heads(key)
-        elif len(encoded) <= _CACHED_VALUE + len(key):
+        elif len(encoded) <= CACHED_VALUE + len(key):
             if len(self) >= _CACHED:
                 self.clear()
                 self.room.clear()
@@ -186,10 +100,10 @@ class _Names(dict[str, list[bytes]]):
     """name: the name and each kind, encoded."""
 
     def __missing__(self, name: str) -> list[bytes]:
-        encoded = _sized(b"\x2a", _text(name))
+        encoded = sized(b"\x2a", encoded_text(name))
         made = [encoded + b"\x30" + bytes((kind + 1,)) for kind in range(5)]
-        if len(name) <= _CACHED_VALUE:
-            if len(self) >= _CACHED_KEYS:
+        if len(name) <= CACHED_VALUE:
+            if len(self) >= CACHED_KEYS:
                 self.clear()
             self[name] = made
         return made
@@ -244,11 +158,11 @@ def _events_and_links(rare: "Rare") -> bytes:
     if rare.dropped_attributes:
         parts.append(b"\x50" + varint(rare.dropped_attributes))
     for name, time, attributes, dropped in rare.events:
-        body = [b"\x09", _pack_fixed64(nanoseconds(time)), _sized(b"\x12", _text(name))]
+        body = [b"\x09", _pack_fixed64(nanoseconds(time)), sized(b"\x12", encoded_text(name))]
         body += [key_value(b"\x1a", key, value) for key, value in attributes.items()]
         if dropped:
             body.append(b"\x20" + varint(dropped))
-        parts.append(_sized(b"\x5a", b"".join(body)))
+        parts.append(sized(b"\x5a", b"".join(body)))
     if rare.dropped_events:
         parts.append(b"\x60" + varint(rare.dropped_events))
     for context, attributes, dropped in rare.links:
@@ -257,7 +171,7 @@ def _events_and_links(rare: "Rare") -> bytes:
         if dropped:
             body.append(b"\x28" + varint(dropped))
         body.append(b"\x35\x00\x03\x00\x00" if context.is_remote else b"\x35\x00\x01\x00\x00")
-        parts.append(_sized(b"\x6a", b"".join(body)))
+        parts.append(sized(b"\x6a", b"".join(body)))
     if rare.dropped_links:
         parts.append(b"\x70" + varint(rare.dropped_links))
     return b"".join(parts)
@@ -268,14 +182,14 @@ def _end_of(span: "Span") -> bytes:
     trace = span._trace
     parts = []
     if trace.state:
-        parts.append(_sized(b"\x1a", _text(",".join([f"{key}={value}" for key, value in trace.state.items()]))))
+        parts.append(sized(b"\x1a", encoded_text(",".join([f"{key}={value}" for key, value in trace.state.items()]))))
     rare = span._rare
     status = b"\x18" + bytes((span._status,)) if span._status else b""
     if rare is not None:
         parts.append(_events_and_links(rare))
         if rare.message and span._status == 2:
-            status = _sized(b"\x12", _text(rare.message)) + status
-    parts.append(_sized(b"\x7a", status))
+            status = sized(b"\x12", encoded_text(rare.message)) + status
+    parts.append(sized(b"\x7a", status))
     far = trace.far
     parts.append(_REMOTE if far is not None and far.is_remote and span._parent_id == far.parent_id else _LOCAL)
     return b"".join(parts)
@@ -326,12 +240,12 @@ def _with_care(span: "Span") -> bytes:
     trace = span._trace
     parent = int(span._parent_id)
     ids = trace.id_bytes, 0x1208, int(span._span_id)
-    return _sized(
+    return sized(
         b"\x12",
         b"".join(
             (
                 _pack_child(0x0A10, *ids, 0x2208, parent) if parent else _pack_root(0x0A10, *ids),
-                _sized(b"\x2a", _text(text_of(span._name))) + b"\x30" + bytes((span._kind.value + 1,)),
+                sized(b"\x2a", encoded_text(text_of(span._name))) + b"\x30" + bytes((span._kind.value + 1,)),
                 _pack_times(0x39, nanoseconds(span._start), 0x41, nanoseconds(span._end)),
                 _one_by_one(attributes_of(span)),
                 _end_of(span),
@@ -369,7 +283,7 @@ def encode_spans(batch: Iterable["Span"], extra: Mapping[str, Any] | None = None
     for tracer, group in groups.items():
         schema = scope_of(tracer)[3]
         if schema:
-            group.append(_sized(b"\x1a", _text(schema)))
+            group.append(sized(b"\x1a", encoded_text(schema)))
         resource = tracer.pipeline.resource
         _, parts, sizes = resources.setdefault(id(resource), (resource, [], []))
         size = sum(map(len, group))
@@ -412,16 +326,16 @@ def _scope(tracer: Any) -> bytes:
     encoded: bytes | None = tracer.encoded
     if encoded is None:
         name, version, attributes, _ = scope_of(tracer)
-        body = [_sized(b"\x0a", _text(name))] if name else []
+        body = [sized(b"\x0a", encoded_text(name))] if name else []
         if version:
-            body.append(_sized(b"\x12", _text(version)))
+            body.append(sized(b"\x12", encoded_text(version)))
         for key, value in attributes.items():
             body.append(key_value(b"\x1a", key, value))
-        encoded = tracer.encoded = _sized(b"\x0a", b"".join(body))
+        encoded = tracer.encoded = sized(b"\x0a", b"".join(body))
     return encoded
 
 
 def _resource(resource: Mapping[str, Any], extra: Mapping[str, Any] | None) -> bytes:
     merged = {**resource, **extra} if extra else resource
     items: Sequence[tuple[str, Any]] = [(key, exportable(value)) for key, value in merged.items()]
-    return _sized(b"\x0a", b"".join([key_value(b"\x0a", key, value) for key, value in items if value is not None]))
+    return sized(b"\x0a", b"".join([key_value(b"\x0a", key, value) for key, value in items if value is not None]))

@@ -129,7 +129,7 @@ def test_caches_are_bounded_whatever_a_program_sends() -> None:
     for n in range(10_000):
         names[f"GET /{n}"]
     names["n" * 100_000]
-    assert len(names) <= encoder._CACHED_KEYS
+    assert len(names) <= encoder.CACHED_KEYS
     assert max(map(len, names)) < 100
 
 
