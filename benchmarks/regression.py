@@ -32,9 +32,10 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 BASELINE = HERE / "baseline.json"
-LIBRARIES = ("opentelemetry-api", "wrapt", "flask", "werkzeug", "fastapi", "starlette", "httpx", "requests")
+LIBRARIES = ("opentelemetry-api", "wrapt", "flask", "werkzeug", "fastapi", "starlette", "httpx", "requests", "urllib3")
 GROUPS = (
     ("fastapi", "fastapi_called", "fastapi_excluded"), ("flask", "flask_called", "flask_excluded"), ("requests",),
+    ("requests_in_memory",),
     ("httpx_in_memory",), ("unsampled",), ("manual", "encode"), ("sqlite3",),
 )  # fmt: skip
 """Workloads that share a process, so that their libraries are imported once; those that take longest first."""

@@ -30,7 +30,7 @@ WHAT = {
     "manual": "span by hand, eight attributes", "unsampled": "span that is not sampled", "flask": "request through Flask",
     "flask_called": "request of a traced service through Flask", "flask_excluded": "excluded route, Flask",
     "fastapi": "request through FastAPI", "fastapi_called": "request of a traced service through FastAPI",
-    "fastapi_excluded": "excluded route, FastAPI", "requests": "call through requests", "httpx": "call through httpx",
+    "fastapi_excluded": "excluded route, FastAPI", "requests": "call through requests", "requests_wire": "call through requests over a socket", "httpx": "call through httpx",
     "sqlite3": "query through sqlite3", "psycopg": "query through psycopg",
 }  # fmt: skip
 GOALS = {"manual": 0.07, "flask": 0.07, "fastapi": 0.07, "requests": 0.08, "httpx": 0.08, "sqlite3": 0.08, "psycopg": 0.10}

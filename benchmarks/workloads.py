@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -192,6 +193,47 @@ def requests_wire(prepare: Prepare) -> Workload:
     return call
 
 
+def requests_in_memory(prepare: Prepare) -> Workload:
+    """One call through requests and all that is below it but the socket."""
+    import requests
+    import requests.adapters
+    import urllib3
+
+    class Wire:
+        """One answer for each request, which goes nowhere."""
+
+        def __init__(self) -> None:
+            self.silent, self.other = socket.socketpair()  # for who asks whether the connection was dropped
+            self.fileno = self.silent.fileno
+
+        def makefile(self, mode: str) -> io.BytesIO:
+            return io.BytesIO(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+
+        def sendall(self, data: bytes) -> None:
+            """Nobody reads it."""
+
+        def settimeout(self, timeout: float | None) -> None:
+            """It is always there."""
+
+    class Connection(urllib3.connection.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = Wire()  # type: ignore[assignment]  # as much of a socket as is used
+
+    class Pool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Connection  # type: ignore[assignment]  # a connection as good as any
+
+    adapter = requests.adapters.HTTPAdapter()
+    adapter.poolmanager.pool_classes_by_scheme = {"http": Pool}
+    session = requests.Session()
+    session.mount("http://", adapter)
+
+    def call(count: int) -> None:
+        for _ in range(count):
+            session.get("http://users.internal:8000/users/7?a=1")
+
+    return call
+
+
 def httpx(prepare: Prepare) -> Workload:
     """One call through httpx over a real socket: the server is the sink."""
     import httpx
@@ -295,7 +337,7 @@ def unsampled(prepare: Prepare) -> Workload:
 WORKLOADS: dict[str, Callable[[Prepare], Workload]] = {
     function.__name__: function
     for function in (
-        manual, unsampled, flask, flask_called, flask_excluded, fastapi, fastapi_called, fastapi_excluded, requests, requests_wire, httpx,
-        httpx_in_memory, sqlite3, psycopg,
+        manual, unsampled, flask, flask_called, flask_excluded, fastapi, fastapi_called, fastapi_excluded, requests, requests_wire,
+        requests_in_memory, httpx, httpx_in_memory, sqlite3, psycopg,
     )
 }  # fmt: skip
