@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from lighttrace.instrument.carriers import Headers as Headers
     from lighttrace.instrument.carriers import RawHeaders as RawHeaders
     from lighttrace.instrument.carriers import StoredHeaders as StoredHeaders
+    from lighttrace.instrument.connections import ConnectionPatch as ConnectionPatch
+    from lighttrace.instrument.connections import HeadEndPatch as HeadEndPatch
     from lighttrace.instrument.db import Database as Database
     from lighttrace.instrument.db import DbPatch as DbPatch
     from lighttrace.instrument.dbapi import FactoryPatch as FactoryPatch
-    from lighttrace.instrument.handover import HeadEndPatch as HeadEndPatch
-    from lighttrace.instrument.handover import PassingPatch as PassingPatch
     from lighttrace.instrument.heads import HeadPatch as HeadPatch
     from lighttrace.instrument.heads import LateHeaders as LateHeaders
     from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch
@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 # Each loaded with the first integration that uses it: a program without a database never reads the database's engine.
 _WHERE = {
     "AsgiPatch": "lighttrace.instrument.asgi",
+    "ConnectionPatch": "lighttrace.instrument.connections",
     "Database": "lighttrace.instrument.db",
     "DbPatch": "lighttrace.instrument.db",
     "FactoryPatch": "lighttrace.instrument.dbapi",
     "FailurePatch": "lighttrace.instrument.http_server",
     "FollowPatch": "lighttrace.instrument.resends",
-    "HeadEndPatch": "lighttrace.instrument.handover",
+    "HeadEndPatch": "lighttrace.instrument.connections",
     "HeadPatch": "lighttrace.instrument.heads",
     "Headers": "lighttrace.instrument.carriers",
     "HttpClientPatch": "lighttrace.instrument.http_client",
@@ -51,7 +52,6 @@ _WHERE = {
     "RoutePatch": "lighttrace.instrument.asgi",
     "StartPatch": "lighttrace.instrument.threads",
     "StoredHeaders": "lighttrace.instrument.carriers",
-    "PassingPatch": "lighttrace.instrument.handover",
     "PoolPatch": "lighttrace.instrument.threads",
     "SubmitPatch": "lighttrace.instrument.threads",
     "WsgiPatch": "lighttrace.instrument.wsgi",

@@ -13,10 +13,8 @@ TRACESTATE = "tracestate"
 BAGGAGE = "baggage"
 
 _NONE: tuple[str, ...] = ()
-PARENT = (TRACEPARENT,)
-BOTH = (TRACEPARENT, BAGGAGE)
-LATE = (TRACEPARENT, BAGGAGE)
-"""What `Headers.added` is while a head has yet to come where ours are written into it: a mark, whatever they are."""
+_PARENT = (TRACEPARENT,)
+_BOTH = (TRACEPARENT, BAGGAGE)
 
 
 class Headers:
@@ -39,7 +37,7 @@ class Headers:
         if TRACEPARENT in self:
             return _NONE
         self[TRACEPARENT] = parent
-        added: tuple[str, ...] = PARENT
+        added: tuple[str, ...] = _PARENT
         if state is not None and TRACESTATE not in self:
             self[TRACESTATE] = state
             added = (TRACEPARENT, TRACESTATE)
@@ -69,38 +67,36 @@ class Headers:
 
 
 class StoredHeaders(Headers):
-    """Over `requests.structures.CaseInsensitiveDict`: lower-case name to (name, value).
+    """Over `requests.structures.CaseInsensitiveDict`: lower-case name to (name, value)."""
 
-    `lines` and `connection` are there once somebody has taken the headers over, to write them where the head ends.
-    """
+    __slots__ = ("baggage", "parent")
 
-    __slots__ = ("connection", "lines")
-
-    connection: type  # by which the request is sent
-    lines: bytes
+    parent: str  # the very texts that were added; not there if it was done otherwise
+    baggage: str | None
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`; flat, because nearly every call comes this way."""
         store = self._headers._store
         if state is not None or TRACEPARENT in store or BAGGAGE in store:
             return Headers.carry(self, parent, state, baggage)
+        self.parent = parent
+        self.baggage = baggage
         store[TRACEPARENT] = TRACEPARENT, parent
         if baggage is None:
-            return PARENT
+            return _PARENT
         store[BAGGAGE] = BAGGAGE, baggage
-        return BOTH
+        return _BOTH
 
     def withdraw(self, added: tuple[str, ...]) -> None:
         store = self._headers._store
-        if added is BOTH:
+        if added is _BOTH:
             try:
                 del store[TRACEPARENT], store[BAGGAGE]
                 return
             except KeyError:  # the program took one of them out
                 pass
-        if added is not LATE:
-            for name in added:
-                store.pop(name, None)
+        for name in added:
+            store.pop(name, None)
 
     def __contains__(self, name: str) -> bool:
         return name in self._headers._store
@@ -137,13 +133,13 @@ class RawHeaders(Headers):
             return Headers.carry(self, parent, state, baggage)
         headers.append((_RAW_PARENT, _RAW_PARENT, parent.encode()))
         if baggage is None:
-            return PARENT
+            return _PARENT
         headers.append((_RAW_BAGGAGE, _RAW_BAGGAGE, baggage.encode("latin-1", "replace")))
-        return BOTH
+        return _BOTH
 
     def withdraw(self, added: tuple[str, ...]) -> None:
         headers = self._headers._list
-        if added is BOTH and headers[-1][1] is _RAW_BAGGAGE and headers[-2][1] is _RAW_PARENT:
+        if added is _BOTH and headers[-1][1] is _RAW_BAGGAGE and headers[-2][1] is _RAW_PARENT:
             del headers[-2:]
         else:
             Headers.withdraw(self, added)

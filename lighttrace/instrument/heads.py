@@ -9,9 +9,12 @@ from typing import Any
 
 from lighttrace import guard
 from lighttrace.instrument.call import disguise
-from lighttrace.instrument.carriers import BAGGAGE, LATE, TRACEPARENT, TRACESTATE, RawHeaders, are_new, lower_name
+from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, TRACESTATE, RawHeaders, are_new, lower_name
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import bare, read_current, span_of
+
+LATE = (TRACEPARENT, BAGGAGE)
+"""What `LateHeaders.carry` gives, and `Headers.added` is until a `HeadPatch` has sent them: a mark, whatever they are."""
 
 
 class LateHeaders(RawHeaders):

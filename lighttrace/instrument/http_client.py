@@ -23,9 +23,10 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction, resends
 from lighttrace.instrument.call import around, around_named, enough
-from lighttrace.instrument.carriers import LATE, Headers, copy_of
+from lighttrace.instrument.carriers import Headers, copy_of
+from lighttrace.instrument.connections import ConnectionPatch
 from lighttrace.instrument.engine import Scope, keep, scope_of, state
-from lighttrace.instrument.heads import HeadPatch
+from lighttrace.instrument.heads import LATE, HeadPatch
 from lighttrace.instrument.hosts import host_of
 from lighttrace.instrument.http_span import answer, capture, other_method, redact
 from lighttrace.instrument.patching import Patch
@@ -65,14 +66,17 @@ class HttpClientPatch(Patch):
         headers_argument: str | None = None,
         read_attempt: Callable[..., Any] | None = None,
         heads: HeadPatch | None = None,
+        connections: ConnectionPatch | None = None,
     ) -> None:
         """`headers_argument` names the argument with the headers where they are the caller's own: a copy goes on in their place.
 
         `read_attempt` gives the object that stands for this attempt, where a `FollowPatch` notes what stands for the next one.
-        `heads` is where the headers of requests with `LateHeaders` are added.
+        `heads` is where the headers of requests with `LateHeaders` are added. `connections` is where those of a library above
+        this one are, in calls that only pass.
         """
         super().__init__(target)
         self.heads = heads
+        self.connections = connections
         self.read_attempt = read_attempt
         self.headers_argument = headers_argument
         self.read_request = read_request
@@ -115,7 +119,12 @@ class HttpClientPatch(Patch):
                             return None
                 if type(parent) is Span and parent._kind is CLIENT and parent._tracer.covers:
                     if not parent._end:
-                        return None  # a library under another one: the outer call has its span
+                        # A library under another one: the outer call has its span.
+                        if self.connections is not None and "headers" in kwargs:
+                            kwargs["headers"] = self.connections.passed_on(
+                                getattr(parent, "_call", None), args[0], kwargs["headers"]
+                            )
+                        return None
                     previous = getattr(parent, "_call", None)
             tracer = self.scope.tracer or self.scope.find()
             if tracer is None:

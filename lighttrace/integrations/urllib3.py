@@ -2,10 +2,16 @@
 
 from operator import attrgetter
 
-from lighttrace.instrument import HeadEndPatch, Headers, Integration, PassingPatch, ResendPatch
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-# Called once for each request, by urllib3 1.26 and 2.
+from lighttrace.instrument import ConnectionPatch, HeadEndPatch, Headers, HttpClientPatch, Integration, ResendPatch
+
 HEAD_END = HeadEndPatch("http.client:HTTPConnection.endheaders")
+CONNECTIONS = ConnectionPatch(
+    "urllib3.connection:HTTPConnection.request",
+    HEAD_END,
+    makers=(HTTPConnectionPool._new_conn, HTTPSConnectionPool._new_conn),  # private, and the same in 1.26 and 2
+)
 
 read_status = attrgetter("status")
 
@@ -36,16 +42,17 @@ INTEGRATION = Integration(
     requires="urllib3>=1.26",
     patches=(
         # The headers may be the pool's own, which all its requests share.
-        PassingPatch(
+        HttpClientPatch(
             "urllib3:HTTPConnectionPool.urlopen",
             read_request,
             read_status,
             read_headers=read_headers,
+            headers_argument="headers",
             read_attempt=read_attempt,
-            head_end=HEAD_END,
-            read_connection=attrgetter("ConnectionCls"),
+            connections=CONNECTIONS,
         ),
         HEAD_END,
+        CONNECTIONS,
         # A pool sends again inside its call; a pool manager follows redirects with another call.
         ResendPatch("urllib3:Retry.increment", read_outcome, read_status, read_attempts=read_attempts),
     ),
