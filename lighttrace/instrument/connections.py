@@ -18,8 +18,8 @@ _LINES = "_lighttrace_lines"
 
 _passing: dict[type, type] = {}
 """By the class of a request's headers: that of what urllib3 gets."""
-_short: set[type] = set()
-"""The classes of copies that leave ours out. They have `left_out`, the two texts."""
+_ours: set[type] = set()
+"""Those classes, and those of the copies that leave ours out. These have `left_out`, the two texts."""
 
 
 def _passing_kind(kind: Any) -> type:
@@ -45,7 +45,7 @@ def _passing_kind(kind: Any) -> type:
 
     for made in (Short, Passing):
         made.__name__, made.__qualname__, made.__module__ = kind.__name__, kind.__qualname__, kind.__module__
-    _short.add(Short)
+    _ours.update((Short, Passing))
     _passing[kind] = Passing
     return Passing
 
@@ -88,7 +88,7 @@ class HeadEndPatch(Patch):
 
 
 class ConnectionPatch(Patch):
-    """The seam at which a connection sends a request; the target has the arguments (connection, method, url, body, headers, ...).
+    """The seam at which a connection sends a request; the target is given its argument `headers` by name.
 
     A pool, which comes before it, makes connections of the class `ConnectionCls` by its method `_new_conn`. `makers` are those
     that do; a pool with another one may have connections of any kind.
@@ -129,10 +129,9 @@ class ConnectionPatch(Patch):
         hand_over = self._hand_over
 
         def request(*args: Any, **kwargs: Any) -> Any:
-            headers = kwargs["headers"] if "headers" in kwargs else args[4] if len(args) > 4 else None
-            if type(headers) not in _short:
+            if type(kwargs.get("headers")) not in _ours:
                 return original(*args, **kwargs)
-            hand_over(args[0], headers)
+            hand_over(args[0], kwargs)
             try:
                 return original(*args, **kwargs)
             finally:
@@ -141,11 +140,14 @@ class ConnectionPatch(Patch):
         self._standing = disguise(request, original)
         return self._standing
 
-    def _hand_over(self, connection: Any, headers: Any) -> None:
+    def _hand_over(self, connection: Any, kwargs: dict[str, Any]) -> None:
         """Have what a copy leaves out written by its connection; or put it in again, where that cannot be relied on."""
         try:
+            headers = kwargs["headers"]
+            if not hasattr(headers, "left_out"):  # for a tunnel, urllib3 2 makes no copy, and 1.26 makes one after this
+                headers = kwargs["headers"] = headers.copy()
             store = headers._store
-            if TRACEPARENT in store:  # another call's, which sends again what this one has left
+            if TRACEPARENT in store:  # changed meanwhile; or another call's, which sends again what this one has left
                 return
             parent, baggage = headers.left_out
             if type(connection).endheaders is self.head_end.standing:

@@ -292,6 +292,19 @@ class TestRequestsOverUrllib3(HttpClientKit):
         assert request.target == "http://users.internal/"
         assert request.header("traceparent") == span.traceparent
 
+    def test_where_urllib3_makes_no_copy(self, monkeypatch):
+        # As through a tunnel, which leaves proxies nothing to read.
+        monkeypatch.setattr(urllib3.connectionpool, "connection_requires_http_tunnel", lambda *_: True)
+        request = requests.Request("POST", self.peer.url, data=b"body").prepare()
+        before = dict(request.headers)
+        with requests.Session() as session:
+            session.send(request)
+        span, sent = self.one()
+        assert sent.header("traceparent") == span.traceparent
+        assert sent.header("baggage")
+        assert sent.body == b"body"
+        assert dict(request.headers) == before
+
     @pytest.mark.contained
     @pytest.mark.parametrize("path", ["", "/hangup"])
     def test_head_that_could_not_be_added_to_is_the_last_one(self, path):
