@@ -196,7 +196,6 @@ def requests_wire(prepare: Prepare) -> Workload:
 def requests_in_memory(prepare: Prepare) -> Workload:
     """One call through requests and all that is below it but the socket."""
     import requests
-    import requests.adapters
     import urllib3
 
     class Wire:
@@ -215,17 +214,8 @@ def requests_in_memory(prepare: Prepare) -> Workload:
         def settimeout(self, timeout: float | None) -> None:
             """It is always there."""
 
-    class Connection(urllib3.connection.HTTPConnection):
-        def connect(self) -> None:
-            self.sock = Wire()  # type: ignore[assignment]  # as much of a socket as is used
-
-    class Pool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Connection  # type: ignore[assignment]  # a connection as good as any
-
-    adapter = requests.adapters.HTTPAdapter()
-    adapter.poolmanager.pool_classes_by_scheme = {"http": Pool}
+    urllib3.util.connection.create_connection = lambda *where, **options: Wire()  # type: ignore[assignment]  # as much of a socket as is used
     session = requests.Session()
-    session.mount("http://", adapter)
 
     def call(count: int) -> None:
         for _ in range(count):

@@ -97,6 +97,8 @@ class HttpClientPatch(Patch):
     def wrap(self, original: Any) -> Any:
         if self.headers_argument is None:
             return around(original, self._begin, self._finish, self._fail)
+        if self.connections is not None:
+            self.connections.urlopen = original
         return around_named(original, self.headers_argument, self._begin, self._finish, self._fail)
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Headers | None:

@@ -1,8 +1,9 @@
 """Trace requests sent through urllib3 by itself: one span per attempt, retries and redirects included."""
 
+from importlib.metadata import version
 from operator import attrgetter
 
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from lighttrace.instrument import ConnectionPatch, HeadEndPatch, Headers, HttpClientPatch, Integration, ResendPatch
 
@@ -10,7 +11,8 @@ HEAD_END = HeadEndPatch("http.client:HTTPConnection.endheaders")
 CONNECTIONS = ConnectionPatch(
     "urllib3.connection:HTTPConnection.request",
     HEAD_END,
-    makers=(HTTPConnectionPool._new_conn, HTTPSConnectionPool._new_conn),  # private, and the same in 1.26 and 2
+    # 1.26 sends bodies of unknown length another way.
+    pools=() if version("urllib3").startswith("1.") else (HTTPConnectionPool, HTTPSConnectionPool),
 )
 
 read_status = attrgetter("status")

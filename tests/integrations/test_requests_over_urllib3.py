@@ -1,6 +1,7 @@
 """requests with urllib3 traced as well, whose seam writes the headers where the head of the request ends."""
 
 import contextlib
+import functools
 import http.client
 import inspect
 from urllib.parse import urlsplit
@@ -10,12 +11,15 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
 
 import lighttrace
 from lighttrace import guard
 from lighttrace.integrations.requests import INTEGRATION as REQUESTS
+from lighttrace.integrations.urllib3 import CONNECTIONS
 from lighttrace.integrations.urllib3 import INTEGRATION as URLLIB3
 from lighttrace.testing.kits import HttpClientKit
+from lighttrace.testing.kits.integration import BrokenError
 from lighttrace.testing.peer import Peer, refused
 
 SEAMS = {
@@ -23,6 +27,7 @@ SEAMS = {
     "request": urllib3.connection.HTTPConnection,
     "urlopen": urllib3.HTTPConnectionPool,
 }
+URLLIB3_2 = not urllib3.__version__.startswith("1.")
 BEFORE = {name: getattr(owner, name) for name, owner in SEAMS.items()}
 
 
@@ -123,6 +128,81 @@ class TestRequestsOverUrllib3(HttpClientKit):
         assert request.body == b"body"
         assert seen[1] == seen[0]
         assert not {"traceparent", "baggage"} & set(response.request.headers)
+
+    def passed_on(self, monkeypatch):
+        """What urllib3 gets in the place of the request's headers, from now on."""
+        seen, passed_on = [], CONNECTIONS.passed_on
+
+        def noting(call, pool, headers):
+            seen.append(passed_on(call, pool, headers))
+            return seen[-1]
+
+        monkeypatch.setattr(CONNECTIONS, "passed_on", noting)
+        return seen
+
+    def test_usually_urllib3_gets_what_its_copies_leave_ours_out_of(self, monkeypatch):
+        seen = self.passed_on(monkeypatch)
+        requests.get(self.peer.url, timeout=10)
+        span, request = self.one()
+        (given,) = seen
+        assert type(given) is not CaseInsensitiveDict if URLLIB3_2 else type(given) is CaseInsensitiveDict
+        assert isinstance(given, CaseInsensitiveDict)
+        assert type(given).__qualname__ == "CaseInsensitiveDict"
+        assert request.header("traceparent") == span.traceparent
+        again = given.copy()
+        assert isinstance(again, CaseInsensitiveDict)
+        assert dict(again.copy()) == dict(again) == dict(given)
+
+    @pytest.mark.parametrize("when", ["before", "afterwards"])
+    @pytest.mark.parametrize(
+        ("owner", "name"),
+        [
+            (urllib3.HTTPConnectionPool, "urlopen"),
+            (urllib3.HTTPConnectionPool, "_get_conn"),
+            (urllib3.HTTPConnectionPool, "_new_conn"),
+            (urllib3.HTTPConnectionPool, "_make_request"),
+            (urllib3.connection.HTTPConnection, "request"),
+            (urllib3.connection.HTTPConnection, "putrequest"),
+            (urllib3.connection.HTTPConnection, "putheader"),
+            (http.client.HTTPConnection, "putrequest"),
+            (http.client.HTTPConnection, "putheader"),
+            (http.client.HTTPConnection, "endheaders"),
+        ],
+    )
+    def test_whoever_has_wrapped_a_step_finds_them_where_they_always_were(self, owner, name, when, monkeypatch):
+        seen = self.passed_on(monkeypatch)
+        if when == "before":
+            URLLIB3.disable()
+        else:
+            requests.get(self.peer.url, timeout=10)
+        found = getattr(owner, name)
+        theirs = functools.wraps(found)(lambda *args, **kwargs: found(*args, **kwargs))
+        monkeypatch.setattr(owner, name, theirs)
+        URLLIB3.enable()
+        requests.get(self.peer.url, timeout=10)
+        span = self.spans.take(1 if when == "before" else 2)[-1]
+        request = self.peer.take()[-1]
+        if name != "urlopen" or when == "before":
+            assert type(seen[-1]) is CaseInsensitiveDict
+        assert request.header("traceparent") == span.traceparent
+        assert request.header("baggage")
+        URLLIB3.disable()
+        monkeypatch.undo()
+        URLLIB3.enable()
+
+    @pytest.mark.parametrize("name", ["_get_conn", "_new_conn", "_make_request"])
+    def test_so_does_who_gives_one_pool_a_way_of_its_own(self, name, monkeypatch):
+        seen = self.passed_on(monkeypatch)
+        with requests.Session() as session:
+            session.get(self.peer.url)
+            pools = session.adapters["http://"].poolmanager.pools
+            (pool,) = [pools[key] for key in pools.keys()]  # noqa: SIM118  # it cannot be iterated over
+            setattr(pool, name, functools.partial(getattr(pool, name)))
+            session.get(self.peer.url)
+        span = self.spans.take(2)[-1]
+        request = self.peer.take()[-1]
+        assert type(seen[-1]) is CaseInsensitiveDict
+        assert request.header("traceparent") == span.traceparent
 
     def test_body_of_unknown_length_comes_after_them(self):
         requests.post(self.peer.url + "/hangup-not", data=iter([b"one", b"two"]), timeout=10)
@@ -235,7 +315,7 @@ class TestRequestsOverUrllib3(HttpClientKit):
         assert request.header("traceparent") == span.traceparent
 
     @pytest.mark.parametrize("through", ["urllib3", "requests", "http.client"])
-    def test_request_on_the_way_of_another_leaves_it_its_headers(self, through):
+    def test_request_on_the_way_of_another_leaves_it_its_headers(self, through, monkeypatch):
         with Peer() as elsewhere:
 
             def ask():
@@ -249,40 +329,23 @@ class TestRequestsOverUrllib3(HttpClientKit):
                     connection.getresponse().read()
                     connection.close()
 
-            class Connection(urllib3.connection.HTTPConnection):
-                def __init__(self, *args, **kwargs):
-                    super().__init__(*args, **kwargs)
-                    ask()
-
-                def putrequest(self, *args, **kwargs):
-                    ask()
-                    super().putrequest(*args, **kwargs)
-
-                def connect(self):
-                    ask()
-                    super().connect()
-
-            class Pool(urllib3.HTTPConnectionPool):
-                ConnectionCls = Connection
-
-            with self.through(Pool) as session:
-                session.get(self.peer.url)
-            assert [request.header("traceparent") for request in elsewhere.take()] == [None] * 3
+            for name in ("__init__", "connect", "getresponse"):
+                monkeypatch.setattr(
+                    urllib3.connection.HTTPConnection, name, asking(getattr(urllib3.connection.HTTPConnection, name), ask)
+                )
+            requests.get(self.peer.url, timeout=10)
+            assert {request.header("traceparent") for request in elsewhere.take()} == {None}
         (span,) = self.spans.take()
         assert self.parents() == [span.traceparent]
 
-    def test_so_does_one_that_fails(self):
-        class Connection(urllib3.connection.HTTPConnection):
-            def connect(self):
-                with contextlib.suppress(urllib3.exceptions.HTTPError):
-                    urllib3.PoolManager().request("GET", refused(), retries=False)
-                super().connect()
+    def test_so_does_one_that_fails(self, monkeypatch):
+        def ask():
+            with contextlib.suppress(urllib3.exceptions.HTTPError):
+                urllib3.PoolManager().request("GET", refused(), retries=False)
 
-        class Pool(urllib3.HTTPConnectionPool):
-            ConnectionCls = Connection
-
-        with self.through(Pool) as session:
-            session.get(self.peer.url)
+        connect = urllib3.connection.HTTPConnection.connect
+        monkeypatch.setattr(urllib3.connection.HTTPConnection, "connect", asking(connect, ask))
+        requests.get(self.peer.url, timeout=10)
         (span,) = self.spans.take()
         assert self.parents() == [span.traceparent]
 
@@ -307,28 +370,24 @@ class TestRequestsOverUrllib3(HttpClientKit):
 
     @pytest.mark.contained
     @pytest.mark.parametrize("path", ["", "/hangup"])
-    def test_head_that_could_not_be_added_to_is_the_last_one(self, path):
-        class Connection(urllib3.connection.HTTPConnection):
-            @property
-            def _buffer(self):
-                return tuple(self._lines)
+    def test_head_that_could_not_be_added_to_is_the_last_one(self, path, monkeypatch):
+        class Lines(list):
+            def append(self, line):
+                if b"\r\n" in line:
+                    raise BrokenError
+                super().append(line)
 
-            @_buffer.setter
-            def _buffer(self, lines):
-                self._lines = lines
-
-            def _output(self, line):
-                self._lines.append(line)
-
-            def _send_output(self, message_body=None, encode_chunked=False):
-                self.send(b"\r\n".join([*self._lines, b"", b""]))
-                self._lines = []
-
-        class Pool(urllib3.HTTPConnectionPool):
-            ConnectionCls = Connection
-
+        kind = urllib3.connection.HTTPConnection
+        monkeypatch.setattr(
+            kind,
+            "_buffer",
+            property(lambda self: self._lines, lambda self, lines: setattr(self, "_lines", Lines(lines))),
+            raising=False,
+        )
+        if not URLLIB3_2:
+            pytest.skip("urllib3 1.26 writes each header by itself")
         before = guard.counters.get("propagation.head_missed", 0)
-        with self.tracing(contained=True) as spans, self.through(Pool) as session:
+        with self.tracing(contained=True) as spans, requests.Session() as session:
             for _ in range(3):
                 with contextlib.suppress(requests.ConnectionError):
                     session.get(self.peer.url + path)
@@ -345,3 +404,20 @@ class TestRequestsOverUrllib3(HttpClientKit):
         with self.disabled():
             for name, owner in SEAMS.items():
                 assert getattr(owner, name) is BEFORE[name]
+
+
+def asking(function, ask):
+    """`function`, before which somebody asks something; but not while it is asked."""
+    busy = []
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        if not busy:
+            busy.append(True)
+            try:
+                ask()
+            finally:
+                busy.clear()
+        return function(*args, **kwargs)
+
+    return wrapper
