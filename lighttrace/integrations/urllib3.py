@@ -8,12 +8,9 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from lighttrace.instrument import ConnectionPatch, HeadEndPatch, Headers, HttpClientPatch, Integration, ResendPatch
 
 HEAD_END = HeadEndPatch("http.client:HTTPConnection.endheaders")
-CONNECTIONS = ConnectionPatch(
-    "urllib3.connection:HTTPConnection.request",
-    HEAD_END,
-    # 1.26 sends bodies of unknown length another way.
-    pools=() if version("urllib3").startswith("1.") else (HTTPConnectionPool, HTTPSConnectionPool),
-)
+# 1.26 sends bodies of unknown length another way.
+POOLS = () if version("urllib3").startswith("1.") else (HTTPConnectionPool, HTTPSConnectionPool)
+CONNECTIONS = ConnectionPatch("urllib3.connection:HTTPConnection.request", HEAD_END, POOLS)
 
 read_status = attrgetter("status")
 

@@ -14,7 +14,7 @@ from opentelemetry.context.context import Context
 from lighttrace import config
 from lighttrace.analysis import decode
 from lighttrace.analysis.verdict import verdict
-from lighttrace.export.encoder import any_value, varint
+from lighttrace.export.protobuf import any_value, varint
 from lighttrace.instrument import propagate, redaction, sql
 from lighttrace.instrument.hosts import host_of
 from lighttrace.ownership.codeowners import CodeOwners
