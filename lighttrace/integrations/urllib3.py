@@ -1,15 +1,15 @@
 """Trace requests sent through urllib3 by itself: one span per attempt, retries and redirects included."""
 
-from importlib.metadata import version
 from operator import attrgetter
 
+import urllib3
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from lighttrace.instrument import ConnectionPatch, HeadEndPatch, Headers, HttpClientPatch, Integration, ResendPatch
 
 HEAD_END = HeadEndPatch("http.client:HTTPConnection.endheaders")
 # 1.26 sends bodies of unknown length another way.
-POOLS = () if version("urllib3").startswith("1.") else (HTTPConnectionPool, HTTPSConnectionPool)
+POOLS = () if getattr(urllib3, "__version__", "1.").startswith("1.") else (HTTPConnectionPool, HTTPSConnectionPool)
 CONNECTIONS = ConnectionPatch("urllib3.connection:HTTPConnection.request", HEAD_END, POOLS)
 
 read_status = attrgetter("status")
