@@ -3,7 +3,6 @@
 import asyncio
 import io
 import os
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -195,6 +194,8 @@ def requests_wire(prepare: Prepare) -> Workload:
 
 def requests_in_memory(prepare: Prepare) -> Workload:
     """One call through requests and all that is below it but the socket."""
+    import socket
+
     import requests
     import urllib3
 
