@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from lighttrace.instrument.carriers import Headers as Headers
     from lighttrace.instrument.carriers import RawHeaders as RawHeaders
     from lighttrace.instrument.carriers import StoredHeaders as StoredHeaders
-    from lighttrace.instrument.connections import ConnectionPatch as ConnectionPatch
-    from lighttrace.instrument.connections import HeadEndPatch as HeadEndPatch
     from lighttrace.instrument.db import Database as Database
     from lighttrace.instrument.db import DbPatch as DbPatch
     from lighttrace.instrument.dbapi import FactoryPatch as FactoryPatch
@@ -33,13 +31,11 @@ if TYPE_CHECKING:
 # Each loaded with the first integration that uses it: a program without a database never reads the database's engine.
 _WHERE = {
     "AsgiPatch": "lighttrace.instrument.asgi",
-    "ConnectionPatch": "lighttrace.instrument.connections",
     "Database": "lighttrace.instrument.db",
     "DbPatch": "lighttrace.instrument.db",
     "FactoryPatch": "lighttrace.instrument.dbapi",
     "FailurePatch": "lighttrace.instrument.http_server",
     "FollowPatch": "lighttrace.instrument.resends",
-    "HeadEndPatch": "lighttrace.instrument.connections",
     "HeadPatch": "lighttrace.instrument.heads",
     "Headers": "lighttrace.instrument.carriers",
     "HttpClientPatch": "lighttrace.instrument.http_client",

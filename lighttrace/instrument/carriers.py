@@ -69,18 +69,13 @@ class Headers:
 class StoredHeaders(Headers):
     """Over `requests.structures.CaseInsensitiveDict`: lower-case name to (name, value)."""
 
-    __slots__ = ("baggage", "parent")
-
-    parent: str  # the very texts that were added; not there if it was done otherwise
-    baggage: str | None
+    __slots__ = ()
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`; flat, because nearly every call comes this way."""
         store = self._headers._store
         if state is not None or TRACEPARENT in store or BAGGAGE in store:
             return Headers.carry(self, parent, state, baggage)
-        self.parent = parent
-        self.baggage = baggage
         store[TRACEPARENT] = TRACEPARENT, parent
         if baggage is None:
             return _PARENT

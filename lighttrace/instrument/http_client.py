@@ -24,7 +24,6 @@ from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction, resends
 from lighttrace.instrument.call import around, around_named, enough
 from lighttrace.instrument.carriers import Headers, copy_of
-from lighttrace.instrument.connections import ConnectionPatch
 from lighttrace.instrument.engine import Scope, keep, scope_of, state
 from lighttrace.instrument.heads import LATE, HeadPatch
 from lighttrace.instrument.hosts import host_of
@@ -66,17 +65,14 @@ class HttpClientPatch(Patch):
         headers_argument: str | None = None,
         read_attempt: Callable[..., Any] | None = None,
         heads: HeadPatch | None = None,
-        connections: ConnectionPatch | None = None,
     ) -> None:
         """`headers_argument` names the argument with the headers where they are the caller's own: a copy goes on in their place.
 
         `read_attempt` gives the object that stands for this attempt, where a `FollowPatch` notes what stands for the next one.
-        `heads` is where the headers of requests with `LateHeaders` are added. `connections` is where those of a library above
-        this one are, in calls that only pass.
+        `heads` is where the headers of requests with `LateHeaders` are added.
         """
         super().__init__(target)
         self.heads = heads
-        self.connections = connections
         self.read_attempt = read_attempt
         self.headers_argument = headers_argument
         self.read_request = read_request
@@ -97,8 +93,6 @@ class HttpClientPatch(Patch):
     def wrap(self, original: Any) -> Any:
         if self.headers_argument is None:
             return around(original, self._begin, self._finish, self._fail)
-        if self.connections is not None:
-            self.connections.urlopen = original
         return around_named(original, self.headers_argument, self._begin, self._finish, self._fail)
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Headers | None:
@@ -121,12 +115,7 @@ class HttpClientPatch(Patch):
                             return None
                 if type(parent) is Span and parent._kind is CLIENT and parent._tracer.covers:
                     if not parent._end:
-                        # A library under another one: the outer call has its span.
-                        if self.connections is not None and "headers" in kwargs:
-                            kwargs["headers"] = self.connections.passed_on(
-                                getattr(parent, "_call", None), args[0], kwargs["headers"]
-                            )
-                        return None
+                        return None  # a library under another one: the outer call has its span
                     previous = getattr(parent, "_call", None)
             tracer = self.scope.tracer or self.scope.find()
             if tracer is None:

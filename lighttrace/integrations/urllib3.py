@@ -2,15 +2,7 @@
 
 from operator import attrgetter
 
-import urllib3
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-
-from lighttrace.instrument import ConnectionPatch, HeadEndPatch, Headers, HttpClientPatch, Integration, ResendPatch
-
-HEAD_END = HeadEndPatch("http.client:HTTPConnection.endheaders")
-# 1.26 sends bodies of unknown length another way.
-POOLS = () if getattr(urllib3, "__version__", "1.").startswith("1.") else (HTTPConnectionPool, HTTPSConnectionPool)
-CONNECTIONS = ConnectionPatch("urllib3.connection:HTTPConnection.request", HEAD_END, POOLS)
+from lighttrace.instrument import Headers, HttpClientPatch, Integration, ResendPatch
 
 read_status = attrgetter("status")
 
@@ -48,10 +40,7 @@ INTEGRATION = Integration(
             read_headers=read_headers,
             headers_argument="headers",
             read_attempt=read_attempt,
-            connections=CONNECTIONS,
         ),
-        HEAD_END,
-        CONNECTIONS,
         # A pool sends again inside its call; a pool manager follows redirects with another call.
         ResendPatch("urllib3:Retry.increment", read_outcome, read_status, read_attempts=read_attempts),
     ),
