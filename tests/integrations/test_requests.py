@@ -1,16 +1,14 @@
 """requests, against a real peer."""
 
-from urllib.parse import urlsplit
-
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 
 from lighttrace.integrations.requests import INTEGRATION
 from lighttrace.testing.kits import HttpClientKit
+from tests.integrations.requests_calls import RequestsCalls
 
 
-class TestRequests(HttpClientKit):
+class TestRequests(RequestsCalls, HttpClientKit):
     integration = INTEGRATION
     library = "requests"
     imports = """
@@ -32,28 +30,6 @@ class Mine(Session):
         "test_retries_are_attempts_of_their_own": "retries are urllib3's: see TestRequestsOverUrllib3",
         "test_retries_are_counted": "as above",
     }
-
-    def send(self, method, url, *, headers=None, timeout=10.0, follow=False):
-        return requests.request(method, url, headers=headers, timeout=timeout, allow_redirects=follow).status_code
-
-    def stream(self, url):
-        with requests.get(url, stream=True, timeout=10) as response:
-            return b"".join(response.iter_content(3))
-
-    def send_with_session_headers(self, url, headers):
-        with requests.Session() as session:
-            session.headers.update(headers)
-            session.get(url)
-            return session.headers
-
-    def send_signed(self, url, signer):
-        class Signed(AuthBase):
-            def __call__(self, request):
-                parts = urlsplit(request.url)
-                signer(f"{parts.path}?{parts.query}", request.headers)
-                return request
-
-        return requests.get(url, auth=Signed(), timeout=10).status_code
 
     def test_headers_of_a_program_s_own_kind_carry_the_trace(self):
         with requests.Session() as session:
