@@ -47,8 +47,12 @@ COUNTS = {
     "requests_wire": 300,
 }  # operations at a time; of the others 1,000
 # In a round: processes of one tracer differ by microseconds there, by as much as is to be measured.
-TURNS = {"fastapi_excluded": 2, "flask": 4, "flask_excluded": 2, "httpx": 8, "psycopg": 6, "requests": 8, "requests_wire": 6}
+TURNS = {"fastapi_excluded": 4, "flask": 4, "httpx": 2, "psycopg": 6, "requests": 2, "requests_wire": 2}
 CLOSE = ("none", "lighttrace", "otel", "bare", "asking")
+# Whose cost is told by `turns.py`, with tracing and without in one process, where processes of their own differ by more than it is.
+IN_TURNS = {
+    "flask_excluded": ("lighttrace",), "httpx": CLOSE[1:], "requests": CLOSE[1:], "requests_wire": CLOSE[1:],
+}  # fmt: skip
 PEER_ROUNDS = 2  # what only has to be seen beside those needs no more, and one turn in each
 
 
@@ -72,32 +76,6 @@ def child(tracer: str, workload: str, seconds: float) -> None:
         flush()
         runs.append((time.process_time() - cpu) / count * 1e6)
     print(json.dumps(statistics.median(runs)), flush=True)
-    os._exit(0)
-
-
-def child_in_turns(workload: str, seconds: float) -> None:
-    """What LightTrace adds where it adds next to nothing: on and off in turns in one process, the median of the differences."""
-    sys.path.insert(0, HERE)
-    import workloads
-
-    import lighttrace
-
-    call = workloads.WORKLOADS[workload](lambda app: None)
-    differences: list[float] = []
-    begun = time.monotonic()
-    while time.monotonic() - begun < seconds or len(differences) < 20:
-        figures = {}
-        for on in (True, False) if len(differences) % 2 else (False, True):
-            if on:
-                lighttrace.init(service="bench", team="bench-team", exporter="none", exclude=["/healthz"])
-            call(100)
-            cpu = time.process_time()
-            call(400)
-            figures[on] = (time.process_time() - cpu) / 400 * 1e6
-            if on:
-                lighttrace.shutdown()
-        differences.append(figures[True] - figures[False])
-    print(json.dumps(statistics.median(differences)), flush=True)
     os._exit(0)
 
 
@@ -132,6 +110,8 @@ def run(*arguments: str, port: str, seed: int) -> tuple[float | None, str]:
 
 
 Figures = dict[tuple[str, str], list[float]]
+SUFFIX = " in turns"
+"""What a tracer's name ends with where its figures are what it adds, and not what an operation takes with it."""
 
 
 def measure(
@@ -146,20 +126,21 @@ def measure(
         for number in range(rounds):
             for workload, turn in [(kind, turn) for kind in kinds for turn in range(TURNS.get(kind, 1))]:
                 seed = 1 + number + rounds * turn
+                in_turns = IN_TURNS.get(workload, ())
                 for tracer in names:
                     if (tracer, workload) in missing or workload not in SUITABLE.get(tracer, kinds):
                         continue
-                    if (turn or number >= PEER_ROUNDS) and tracer not in CLOSE:
+                    if tracer in in_turns:
+                        figure, why = run("--in-turns", tracer, workload, str(seconds * 5), port=port, seed=seed)
+                    elif (turn or number >= PEER_ROUNDS) and (in_turns or tracer not in CLOSE):
                         continue
-                    figure, why = run("--child", tracer, workload, str(seconds), port=port, seed=seed)
+                    else:
+                        figure, why = run("--child", tracer, workload, str(seconds), port=port, seed=seed)
                     if figure is None:
                         missing[tracer, workload] = why
                     else:
-                        figures.setdefault((tracer, workload), []).append(figure)
-                if workload.endswith("_excluded") and "lighttrace" in names:
-                    figure, why = run("--in-turns", workload, str(seconds * 2), port=port, seed=seed)
-                    if figure is not None:
-                        figures.setdefault(("lighttrace in turns", workload), []).append(figure)
+                        key = f"{tracer}{SUFFIX}" if tracer in in_turns else tracer
+                        figures.setdefault((key, workload), []).append(figure)
     return figures, missing
 
 
@@ -188,9 +169,9 @@ def added(figures: Figures) -> dict[tuple[str, str], float]:
     """
     over = {}
     for (tracer, workload), values in figures.items():
-        if tracer == "lighttrace in turns":
-            over["lighttrace", workload] = statistics.median(values)
-        elif tracer == "otel" or (tracer != "none" and ("lighttrace in turns", workload) not in figures):
+        if tracer.endswith(SUFFIX):
+            over[tracer.removesuffix(SUFFIX), workload] = statistics.median(values)
+        elif tracer != "none":
             untraced = figures.get(("none", workload), [0.0] * len(values))
             if len(values) == len(untraced):
                 over[tracer, workload] = statistics.median(traced - plain for traced, plain in zip(values, untraced, strict=True))
@@ -205,8 +186,8 @@ def error(figures: Figures, tracer: str, workload: str) -> float:
     From the middle half of them, because a median does not heed the others either.
     """
     values, untraced = figures.get((tracer, workload), []), figures.get(("none", workload), [])
-    if (f"{tracer} in turns", workload) in figures:
-        values, untraced = figures[f"{tracer} in turns", workload], []
+    if (tracer + SUFFIX, workload) in figures:
+        values, untraced = figures[tracer + SUFFIX, workload], []
     if len(values) == len(untraced):
         values, untraced = [traced - plain for traced, plain in zip(values, untraced, strict=True)], []
     return 1.25 * math.hypot(*(deviation(each) / len(each) ** 0.5 for each in (values, untraced) if len(each) > 1))
@@ -253,6 +234,8 @@ if __name__ == "__main__":
     if "--child" in sys.argv:
         child(sys.argv[2], sys.argv[3], float(sys.argv[4]))
     elif "--in-turns" in sys.argv:
-        child_in_turns(sys.argv[2], float(sys.argv[3]))
+        from turns import child as child_in_turns
+
+        child_in_turns(sys.argv[2], sys.argv[3], COUNTS.get(sys.argv[3], 1000), float(sys.argv[4]))
     else:
         main()

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -298,6 +299,7 @@ def write(results: dict[str, Any], rows: list[Row], quick: bool) -> None:
         "DATE": today(),
         "COMMAND": "python benchmarks/run.py" + (" --quick" if quick else ""),
         "MACHINE": machine(), "VERSIONS": versions(), "GOALS": table(rows), "COSTS": table_of_costs(results),
+        "LOAD": "`wrk`" if shutil.which("wrk") else "a client of our own",
         "LEFT_OUT": "Left out: " + "; ".join(missing) + "." if missing else "",
     }.items():  # fmt: skip
         text = text.replace("{{" + name + "}}", value)
