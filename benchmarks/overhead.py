@@ -132,7 +132,7 @@ def measure(
                         continue
                     if tracer in in_turns:
                         figure, why = run("--in-turns", tracer, workload, str(seconds * 5), port=port, seed=seed)
-                    elif (turn or number >= PEER_ROUNDS) and (in_turns or tracer not in CLOSE):
+                    elif (turn and in_turns) or ((turn or number >= PEER_ROUNDS) and tracer not in CLOSE):
                         continue
                     else:
                         figure, why = run("--child", tracer, workload, str(seconds), port=port, seed=seed)

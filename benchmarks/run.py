@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -226,8 +227,7 @@ def table_of_costs(results: dict[str, Any]) -> str:
     overhead = results["overhead"]
     lines = ["| one | untraced | " + " | ".join(PEERS.values()) + " |", "|---|---:|" + "---:|" * len(PEERS)]
     for name in overhead["workloads"]:
-        untraced = sorted(overhead["rounds"].get(f"none/{name}", [0.0]))
-        cells = [f"{untraced[len(untraced) // 2]:.1f}"]
+        cells = [f"{statistics.median(overhead['rounds'].get(f'none/{name}', [0.0])):.1f}"]
         for peer in PEERS:
             key = f"{peer}/{name}"
             value = overhead["added"].get(key)
@@ -250,9 +250,8 @@ def summary(results: dict[str, Any], quick: bool) -> str:
     for name in GOALS:
         ours, theirs = added.get(f"lighttrace/{name}"), added.get(f"otel/{name}")
         if ours is not None and theirs:
-            untraced = sorted(rounds.get(f"none/{name}", [0.0]))
-            middle = untraced[len(untraced) // 2]
-            lines.append(f"| {WHAT[name]} | {middle:.3g} | {ours:.3g} | {theirs:.3g} | {ours / theirs:.2f} |")
+            untraced = statistics.median(rounds.get(f"none/{name}", [0.0]))
+            lines.append(f"| {WHAT[name]} | {untraced:.3g} | {ours:.3g} | {theirs:.3g} | {ours / theirs:.2f} |")
     start, ours, theirs = results["startup"], results["memory"]["lighttrace"], results["memory"]["otel"]
     said = [
         f"`{name}` adds {round(start[name][0])} ms to a program's start."
