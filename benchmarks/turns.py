@@ -54,7 +54,7 @@ def measure(tracer: str, workload: str, count: int, seconds: float) -> float:
     """Microseconds of CPU that a tracer adds to one operation, export included; the median of the differences."""
     packages = LIBRARIES[workload.partition("_")[0]]
     call = workloads.WORKLOADS[workload](lambda app: None)
-    call(count)  # whatever is imported on first use is there then
+    call(count)  # whatever is imported on first use is there then; these tracers patch what is there as well
     before = surface(packages)
     flush = tracers.start(tracer, os.environ["SINK_PORT"], workload)
     places = exchanged(before, surface(packages))
