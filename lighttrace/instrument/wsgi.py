@@ -144,7 +144,9 @@ class WsgiCall(ServerCall):
             self.status = _statuses[status]
             # A response whose length was known before has been computed: only its end is of interest. A spelling that is not
             # found makes the body be followed step by step, which is right in any case.
-            self.form = Body if "Content-Length" in dict(headers) else Stream
+            # The last one first: that is where frameworks add it, once they know.
+            known = (headers and headers[-1][0] == "Content-Length") or "Content-Length" in dict(headers)
+            self.form = Body if known else Stream
             if state.server_response_headers and type(self.span) is Span:
                 capture(self.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Lower(headers))
         except Exception as error:
