@@ -49,7 +49,7 @@ class Pipeline:
 
     direct: bool  # nobody needs to be asked when a span starts below another
     keeps_roots: bool  # nor when a trace begins
-    queue: Any  # the queue that `put` is a method of, where it has `pending`, `wake_at` and `attend`; else None
+    queue: Any  # where spans go straight: what `put` is a method of, if that is a queue and nobody is told before it; else None
     keeps_below: int | None  # nor then, but only traces are kept whose ids, as far as they decide, are below that
 
     def __init__(
@@ -81,9 +81,9 @@ class Pipeline:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        if name == "put":
-            owner = getattr(value, "__self__", None)
-            self.queue = owner if hasattr(owner, "attend") else None
+        if name in ("put", "processors"):
+            owner = getattr(getattr(self, "put", None), "__self__", None)
+            self.queue = owner if hasattr(owner, "attend") and not self.processors else None
         if name in _DECIDING and hasattr(self, "processors"):  # else it is being made, and they are to come
             native = self.native
             self.direct = native is not None and self.id_generator is None and not self.processors and self.rules is None
@@ -114,7 +114,18 @@ class Pipeline:
                 self._site.failed(error)
 
     def ending(self, span: "Span", end_time: int | None) -> None:
-        """End a span before the eyes of third-party processors, then hand it on."""
+        """End a span that does not go straight into a queue: before the eyes of third-party processors, where there are any."""
+        processors = self.processors
+        if processors:
+            self._tell_ending(span)
+        now = time_ns() if end_time is None else end_time
+        start = span._start
+        span._end = now if now > start else (start or 1)
+        if processors:
+            self._tell_ended(span)
+        self.put(span)
+
+    def _tell_ending(self, span: "Span") -> None:
         for processor in self.processors:
             hook = getattr(processor, "_on_ending", None)
             if hook is not None:
@@ -122,16 +133,14 @@ class Pipeline:
                     hook(span)
                 except Exception as error:
                     self._site.failed(error)
-        now = time_ns() if end_time is None else end_time
-        start = span._start
-        span._end = now if now > start else (start or 1)
+
+    def _tell_ended(self, span: "Span") -> None:
         for processor in self.processors:
             try:
                 processor.on_end(span)
             except Exception as error:
                 self._site.failed(error)
         self._settle(span)
-        self.put(span)
 
     def _settle(self, span: "Span") -> None:
         """Make sure that the exporter can read what processors wrote into the span behind its back, as many do."""

@@ -202,18 +202,14 @@ class Span(ReadableMixin):
         except AttributeError:
             return self._late("end")
         pipeline = self._tracer.pipeline
-        if pipeline.processors:
+        queue = pipeline.queue
+        if queue is None:
             pipeline.ending(self, end_time)
             return
         now = time_ns() if end_time is None else end_time
         # A wall clock that was set back must not make a span of negative length.
         start = self._start
         self._end = now if now > start else (start or 1)
-        queue = pipeline.queue
-        if queue is None:
-            put = pipeline.put
-            put(self)
-            return
         # What its `put` does: every span pays for a step into it.
         pending = queue.pending
         pending.append(self)

@@ -21,8 +21,8 @@ from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.sampling import LOW_BITS
 from lighttrace.tracing.scope import Options, RootScope, SpanScope
 from lighttrace.tracing.shared import MIXED, NOTHING, Shared
-from lighttrace.tracing.span import UNSET, Span, UnsampledSpan, unsampled_span
-from lighttrace.tracing.spare import spare, take
+from lighttrace.tracing.span import Span, UnsampledSpan, unsampled_span
+from lighttrace.tracing.spare import fresh, spare, take
 from lighttrace.tracing.values import text_of
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ class Tracer(ApiTracer):
         else:
             return self._start_with_care(name, kind, attributes, context, code_owner, shared, extras)
         try:
-            span = take() if spare else Span()
+            span = take() if spare else fresh()
         except IndexError:  # another thread took the last one
-            span = Span()
+            span = fresh()
         span._tracer = self
         span._name = name
         span._kind = kind
@@ -133,8 +133,7 @@ class Tracer(ApiTracer):
         span._owner = who
         span._own = attributes
         span._shared = shared
-        span._status = span._end = 0
-        span._rare = None
+        span._end = 0
         span._span_id = getrandbits(64) or new_span_id()
         span._start = time_ns()
         span._open = shared  # last: whoever ends what is open must not find one half made
@@ -147,19 +146,17 @@ class Tracer(ApiTracer):
         if not trace_id:
             trace_id = getrandbits(128) or new_trace_id()
         try:
-            span = take() if spare else Span()
+            span = take() if spare else fresh()
         except IndexError:  # another thread took the last one
-            span = Span()
+            span = fresh()
         span._tracer = self
         span._name = name
         span._kind = kind
-        span._local = None
         span._root = trace_id
         span._owner = self.pipeline.default_owner
         span._own = attributes
         span._shared = shared
-        span._parent_id = span._status = span._end = 0
-        span._rare = None
+        span._end = 0
         span._span_id = getrandbits(64) or new_span_id()
         span._start = time_ns()
         span._open = shared
@@ -275,9 +272,9 @@ class Tracer(ApiTracer):
         span_id: int,
     ) -> Span:
         try:
-            span = take() if spare else Span()
+            span = take() if spare else fresh()
         except IndexError:  # another thread took the last one
-            span = Span()
+            span = fresh()
         span._tracer = self
         span._name = name
         span._kind = kind
@@ -286,8 +283,6 @@ class Tracer(ApiTracer):
         span._owner = who
         span._own = attributes
         span._shared = shared
-        span._status = UNSET
-        span._rare = None
         span._end = 0
         span._start = time_ns()
         span._span_id = span_id
