@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lighttrace.instrument.heads import HeadPatch as HeadPatch
     from lighttrace.instrument.heads import LateHeaders as LateHeaders
     from lighttrace.instrument.http_client import HttpClientPatch as HttpClientPatch
+    from lighttrace.instrument.http_request import RequestPatch as RequestPatch
     from lighttrace.instrument.http_server import FailurePatch as FailurePatch
     from lighttrace.instrument.http_server import MatchPatch as MatchPatch
     from lighttrace.instrument.http_server import MountPatch as MountPatch
@@ -44,6 +45,7 @@ _WHERE = {
     "MatchPatch": "lighttrace.instrument.http_server",
     "MountPatch": "lighttrace.instrument.http_server",
     "RawHeaders": "lighttrace.instrument.carriers",
+    "RequestPatch": "lighttrace.instrument.http_request",
     "ResendPatch": "lighttrace.instrument.resends",
     "RoutePatch": "lighttrace.instrument.asgi",
     "StartPatch": "lighttrace.instrument.threads",

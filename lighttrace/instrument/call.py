@@ -30,6 +30,15 @@ def around(original: Callable[..., Any], begin: Begin, finish: Finish, fail: Fai
     return disguise(wrapper, original)  # type: ignore[no-any-return]  # what came in
 
 
+def is_plain(function: Callable[..., Any]) -> bool:
+    """Whether a function gives its result when it is called: it is neither a coroutine function nor a generator of any kind."""
+    import inspect
+
+    asyncio = sys.modules.get("asyncio")
+    kinds = inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.iscoroutinefunction
+    return not any(of_kind(function) for of_kind in kinds) and not (asyncio is not None and asyncio.iscoroutinefunction(function))
+
+
 _SWALLOWS_KEYWORDS = 0x08  # inspect.CO_VARKEYWORDS, without importing it
 
 

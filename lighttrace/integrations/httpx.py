@@ -4,7 +4,7 @@ from operator import attrgetter
 
 import httpx
 
-from lighttrace.instrument import FollowPatch, HeadPatch, HttpClientPatch, Integration, LateHeaders, RawHeaders
+from lighttrace.instrument import FollowPatch, HeadPatch, Integration, LateHeaders, RawHeaders, RequestPatch
 
 # Private, and the same in h11 0.11 to 0.16. Called for each head; the public `Connection.send`, for each part of a body, too.
 HEADS = HeadPatch("h11._writers:write_headers")
@@ -20,13 +20,13 @@ def read_request(client, request):
         late = HEADS.ready and type(transport) in PLAIN and not client._mounts and not transport._pool._http2
     except AttributeError:
         late = False
-    # Behind the URL, a tuple that `str` makes the same text of (private, read in 0.23 to 0.28): that text costs 60 steps.
-    return (
-        request.method,
-        getattr(request.url, "_uri_reference", request.url),
-        request.headers,
-        LateHeaders if late else RawHeaders,
-    )
+    url = request.url
+    try:
+        # Behind the URL, a tuple that `str` makes the same text of (private, read in 0.23 to 0.28): that text costs 60 steps.
+        url = url._uri_reference
+    except AttributeError:
+        pass
+    return request.method, url, request.headers, LateHeaders if late else RawHeaders
 
 
 def read_headers(response):
@@ -42,7 +42,7 @@ def read_attempts(client, request, response):
 
 
 def calls_of(target):
-    return HttpClientPatch(target, read_request, read_status, read_headers=read_headers, read_attempt=read_attempt, heads=HEADS)
+    return RequestPatch(target, read_request, read_status, read_headers=read_headers, read_attempt=read_attempt, heads=HEADS)
 
 
 # Private, and read in 0.23 to 0.28: the public `Client.send` follows redirects inside, and the public

@@ -4,12 +4,12 @@ from operator import attrgetter
 
 from requests.structures import CaseInsensitiveDict
 
-from lighttrace.instrument import Headers, HttpClientPatch, Integration, ResendPatch, StoredHeaders
+from lighttrace.instrument import Headers, Integration, RequestPatch, ResendPatch, StoredHeaders
 
 read_status = attrgetter("status_code")
 
 
-def read_request(session, request, **options):
+def read_request(session, request):
     headers = request.headers
     return request.method, request.url, headers, StoredHeaders if type(headers) is CaseInsensitiveDict else Headers
 
@@ -27,7 +27,7 @@ INTEGRATION = Integration(
     requires="requests>=2.26",
     patches=(
         # Session.send and not HTTPAdapter.send: adapters are made to be replaced by users.
-        HttpClientPatch("requests:Session.send", read_request, read_status, read_headers=read_headers),
+        RequestPatch("requests:Session.send", read_request, read_status, read_headers=read_headers),
         # Called for redirects only, once for each, and before the next request is sent.
         ResendPatch("requests.sessions:SessionRedirectMixin.rebuild_method", read_redirect, read_status),
     ),
