@@ -3,7 +3,8 @@
     python benchmarks/throughput.py [--tracers none,lighttrace,otel,bare] [--rounds 16] [--seconds 2]
 
 The load comes from another process over kept-alive connections (`wrk` where it is installed, else a client of our
-own, which needs so much of the second core that slow tracers look better: 54% instead of 33%); the backend is a third. Tracers take turns within a round; the share is the median of each round's own ratio.
+own, which needs so much of the second core that slow tracers look better: 54% instead of 33%); the backend is a third.
+Tracers take turns within a round; the share is the median of each round's own ratio.
 """
 
 import argparse

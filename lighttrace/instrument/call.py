@@ -16,27 +16,25 @@ Fail = Callable[[Any, BaseException], None]
 
 def around(original: Callable[..., Any], begin: Begin, finish: Finish, fail: Fail) -> Callable[..., Any]:
     """`original` with the three put around it; of the same kind as it is: plain, coroutine or (async) generator."""
-    import inspect  # here, and asyncio only where the program has it: start-up would pay 20 ms for them
+    import inspect  # here, and asyncio (below) only where the program has it: start-up would pay 20 ms for them
 
-    asyncio = sys.modules.get("asyncio")
     if inspect.isasyncgenfunction(original):
         wrapper: Callable[..., Any] = _around_async_generator(original, begin, finish, fail)
     elif inspect.isgeneratorfunction(original):
         wrapper = _around_generator(original, begin, finish, fail)
-    elif inspect.iscoroutinefunction(original) or (asyncio is not None and asyncio.iscoroutinefunction(original)):
+    elif is_coroutine(original):
         wrapper = _around_coroutine(original, begin, finish, fail)
     else:
         wrapper = _around_function(original, begin, finish, fail)
     return disguise(wrapper, original)  # type: ignore[no-any-return]  # what came in
 
 
-def is_plain(function: Callable[..., Any]) -> bool:
-    """Whether a function gives its result when it is called: it is neither a coroutine function nor a generator of any kind."""
+def is_coroutine(function: Callable[..., Any]) -> bool:
+    """Whether a function gives a coroutine, or says that it does."""
     import inspect
 
     asyncio = sys.modules.get("asyncio")
-    kinds = inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.iscoroutinefunction
-    return not any(of_kind(function) for of_kind in kinds) and not (asyncio is not None and asyncio.iscoroutinefunction(function))
+    return inspect.iscoroutinefunction(function) or (asyncio is not None and asyncio.iscoroutinefunction(function))
 
 
 _SWALLOWS_KEYWORDS = 0x08  # inspect.CO_VARKEYWORDS, without importing it

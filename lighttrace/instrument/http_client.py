@@ -11,7 +11,7 @@ An adapter says how one library spells method, URL and headers of a request, and
 `read_request` has the signature of what it stands before and gives four things: the method, the URL as a string (or as
 a value that `str` makes the URL of, where that costs much and comparing does not), the request's own headers (with
 `headers_argument`, the caller's mapping), and the form of `lighttrace.instrument.carriers` that fits them. It may give None
-for "not a request of ours".
+for "not a request of ours". For a method that sends a request object, `http_request` does the same in fewer steps.
 """
 
 from collections.abc import Callable

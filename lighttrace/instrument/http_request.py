@@ -11,7 +11,7 @@ from typing import Any
 
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate
-from lighttrace.instrument.call import disguise, is_plain
+from lighttrace.instrument.call import disguise, is_coroutine
 from lighttrace.instrument.engine import state
 from lighttrace.instrument.heads import LATE
 from lighttrace.instrument.http_client import CLIENT, HttpClientPatch
@@ -29,7 +29,7 @@ class RequestPatch(HttpClientPatch):
     """
 
     def wrap(self, original: Callable[..., Any]) -> Any:
-        if not is_plain(original):
+        if is_coroutine(original):
             return super().wrap(original)
         site, scope, targets, heads = self.site, self.scope, self._targets, self.heads
 
