@@ -144,8 +144,9 @@ class WsgiCall(ServerCall):
             self.status = _statuses[status]
             # A response whose length was known before has been computed: only its end is of interest. A spelling that is not
             # found makes the body be followed step by step, which is right in any case.
-            # The last one first: that is where frameworks add it, once they know.
-            known = (headers and headers[-1][0] == "Content-Length") or "Content-Length" in dict(headers)
+            # The last one first: that is where frameworks add it, once they know. A list, as it must be, is not always what comes.
+            last = headers[-1][0] if type(headers) is list and headers else None
+            known = last == "Content-Length" or "Content-Length" in dict(headers)
             self.form = Body if known else Stream
             if state.server_response_headers and type(self.span) is Span:
                 capture(self.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Lower(headers))

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import flask
 import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import EnvironBuilder
 
 from lighttrace import semconv
 from lighttrace.integrations.flask import INTEGRATION
@@ -127,6 +128,18 @@ plain, mine = make(Flask), make(Mine)
                 assert client.get("/items/7", environ_overrides={"SCRIPT_NAME": root}).status_code == 200
             found = [span.name for span in spans.take(10) if span.kind == "server"]
         assert found == [f"GET {root}/items/<int:number>" for root in ("", "/a", "/b", "/a", "")]
+
+    @pytest.mark.parametrize("kind", [list, tuple, lambda headers: dict(headers).items(), lambda headers: []])
+    def test_headers_of_a_response_may_be_of_any_kind(self, kind):
+        app = make_flask()
+        inner = app.wsgi_app
+        app.wsgi_app = lambda environ, start: inner(environ, lambda status, headers, *more: start(status, kind(headers), *more))
+        seen = []
+        body = app(EnvironBuilder(path="/items/7").get_environ(), lambda status, headers, *more: seen.append(type(headers)))
+        assert b"".join(body)
+        body.close()
+        assert seen == [type(kind([]))]
+        self.server_span(attributes={semconv.HTTP_RESPONSE_STATUS_CODE: 200})
 
     def test_file_is_answered_as_without_us(self, tmp_path):
         app = make_flask()
