@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy
 import functools
+import importlib
 import inspect
 import json
 import os
@@ -148,7 +149,7 @@ class IntegrationKit:
     def targets(self) -> Iterator[tuple[Patch, Any, str]]:
         """Each patch, with the class or module it is about and the name there."""
         for patch in self.integration.patches:
-            owner: Any = sys.modules[patch.module]
+            owner: Any = importlib.import_module(patch.module)  # libraries import some of them with the first call
             *parents, name = patch.path.split(".")
             for part in parents:
                 owner = getattr(owner, part)
