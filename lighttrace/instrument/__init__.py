@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lighttrace.instrument.http_server import FailurePatch as FailurePatch
     from lighttrace.instrument.http_server import MatchPatch as MatchPatch
     from lighttrace.instrument.http_server import MountPatch as MountPatch
+    from lighttrace.instrument.late_request import LateRequestPatch as LateRequestPatch
     from lighttrace.instrument.registry import Integration as Integration
     from lighttrace.instrument.resends import FollowPatch as FollowPatch
     from lighttrace.instrument.resends import ResendPatch as ResendPatch
@@ -42,6 +43,7 @@ _WHERE = {
     "HttpClientPatch": "lighttrace.instrument.http_client",
     "Integration": "lighttrace.instrument.registry",
     "LateHeaders": "lighttrace.instrument.heads",
+    "LateRequestPatch": "lighttrace.instrument.late_request",
     "MatchPatch": "lighttrace.instrument.http_server",
     "MountPatch": "lighttrace.instrument.http_server",
     "RawHeaders": "lighttrace.instrument.carriers",

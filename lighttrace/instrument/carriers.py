@@ -13,15 +13,16 @@ TRACESTATE = "tracestate"
 BAGGAGE = "baggage"
 
 _NONE: tuple[str, ...] = ()
-_PARENT = (TRACEPARENT,)
-_BOTH = (TRACEPARENT, BAGGAGE)
+PARENT = (TRACEPARENT,)
+BOTH = (TRACEPARENT, BAGGAGE)
 
 
 class Headers:
     """One request on its way: its headers, in any mutable mapping of names to values, and what the engine notes of it.
 
     Its span knows it until it returns (`Span._call`), so that the next attempt finds the one before. One object for all of
-    that, and made without an `__init__`: a second one would cost each call what two headers cost.
+    that, and made without an `__init__`: a second one would cost each call what two headers cost. Where even one is too many,
+    the span knows what it would be made of (`noted_call`).
     """
 
     __slots__ = ("_headers", "added", "resent", "span", "token")
@@ -37,7 +38,7 @@ class Headers:
         if TRACEPARENT in self:
             return _NONE
         self[TRACEPARENT] = parent
-        added: tuple[str, ...] = _PARENT
+        added: tuple[str, ...] = PARENT
         if state is not None and TRACESTATE not in self:
             self[TRACESTATE] = state
             added = (TRACEPARENT, TRACESTATE)
@@ -66,6 +67,13 @@ class Headers:
         return self._headers.get(name)
 
 
+def noted_call(span: Any, form: type[Headers], headers: Any, added: tuple[str, ...]) -> Headers:
+    """The object for a call whose span was only told what it would be made of; known to the span from now on."""
+    call = span._call = form()
+    call._headers, call.span, call.added = headers, span, added
+    return call
+
+
 class StoredHeaders(Headers):
     """Over `requests.structures.CaseInsensitiveDict`: lower-case name to (name, value)."""
 
@@ -78,13 +86,13 @@ class StoredHeaders(Headers):
             return Headers.carry(self, parent, state, baggage)
         store[TRACEPARENT] = TRACEPARENT, parent
         if baggage is None:
-            return _PARENT
+            return PARENT
         store[BAGGAGE] = BAGGAGE, baggage
-        return _BOTH
+        return BOTH
 
     def withdraw(self, added: tuple[str, ...]) -> None:
         store = self._headers._store
-        if added is _BOTH:
+        if added is BOTH:
             try:
                 del store[TRACEPARENT], store[BAGGAGE]
                 return
@@ -128,13 +136,13 @@ class RawHeaders(Headers):
             return Headers.carry(self, parent, state, baggage)
         headers.append((_RAW_PARENT, _RAW_PARENT, parent.encode()))
         if baggage is None:
-            return _PARENT
+            return PARENT
         headers.append((_RAW_BAGGAGE, _RAW_BAGGAGE, baggage.encode("latin-1", "replace")))
-        return _BOTH
+        return BOTH
 
     def withdraw(self, added: tuple[str, ...]) -> None:
         headers = self._headers._list
-        if added is _BOTH and headers[-1][1] is _RAW_BAGGAGE and headers[-2][1] is _RAW_PARENT:
+        if added is BOTH and headers[-1][1] is _RAW_BAGGAGE and headers[-2][1] is _RAW_PARENT:
             del headers[-2:]
         else:
             Headers.withdraw(self, added)

@@ -9,45 +9,44 @@ from typing import Any
 
 from lighttrace import guard
 from lighttrace.instrument.call import disguise
-from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, TRACESTATE, RawHeaders, are_new, lower_name
+from lighttrace.instrument.carriers import BAGGAGE, TRACEPARENT, RawHeaders, are_new, lower_name
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import bare, read_current, span_of
 
 LATE = (TRACEPARENT, BAGGAGE)
-"""What `LateHeaders.carry` gives, and `Headers.added` is until a `HeadPatch` has sent them: a mark, whatever they are."""
+"""What `LateHeaders.carry` gives, whatever they are: a mark for headers that are not among the request's."""
+
+WRITTEN: tuple[()] = ()
+"""In the place of what has been written: there is a call, and nothing to be done for it."""
 
 
 class LateHeaders(RawHeaders):
-    """Over `httpx.Headers` of a request whose head passes a `HeadPatch`, which adds ours."""
+    """Over `httpx.Headers` of a request whose head passes a `HeadPatch`, which adds ours: what it needs is on the span.
 
-    __slots__ = ("baggage", "parent", "state")
+    `Span._head` is the lines and the request's own headers, `WRITTEN` once they are, and None when the call is over.
+    """
 
-    parent: str
-    state: str | None
-    baggage: str | None
+    __slots__ = ()
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`. What the caller has set is seen where the head is written."""
-        self.parent = parent
-        self.state = state
-        self.baggage = baggage
+        self.span._head = lines_of(parent, state, baggage), self._headers._list
         return LATE
 
-    def withdraw(self, added: tuple[str, ...]) -> None:
-        if added is not LATE:  # those never were among the request's
-            RawHeaders.withdraw(self, added)
+
+def lines_of(parent: str, state: str | None, baggage: str | None) -> str:
+    """The lines of a head for these headers, the traceparent first."""
+    text = f"traceparent: {parent}\r\n"
+    if state is not None:
+        text = f"{text}tracestate: {state}\r\n"
+    return text if baggage is None else f"{text}baggage: {baggage}\r\n"
 
 
-def _lines(call: LateHeaders, there: set[bytes]) -> list[bytes]:
-    """What goes into a head with headers of these names, in lower case, as `Headers.carry` would add it."""
+def _missing(lines: str, there: set[bytes]) -> str:
+    """Those of `lines` that go into a head with headers of these names, in lower case, as `Headers.carry` would add them."""
     if TRACEPARENT.encode() in there:
-        return []
-    ours = (TRACEPARENT, call.parent), (TRACESTATE, call.state), (BAGGAGE, call.baggage)
-    return [
-        f"{name}: {value}\r\n".encode("latin-1", "replace")
-        for name, value in ours
-        if value is not None and name.encode() not in there
-    ]
+        return ""
+    return "".join([line for line in lines.splitlines(keepends=True) if line.partition(":")[0].encode() not in there])
 
 
 class HeadPatch(Patch):
@@ -82,24 +81,23 @@ class HeadPatch(Patch):
             if not site.enabled:
                 return
             try:
-                current = read_current()
-                call: Any = getattr(current if type(current) in bare else span_of(current), "_call", None)
-                if type(call) is not LateHeaders or call.added is not LATE:
+                current: Any = read_current()
+                if type(current) not in bare:
+                    current = span_of(current)
+                head = getattr(current, "_head", None)
+                if not head:
                     return
+                lines, own = head
                 # The values of a head are those of its request, the same objects, and the first is its host. What else is
                 # written meanwhile is not for the call: a proxy asked to connect, trailers, a request made inside this one.
-                own = call._headers._list[0][2]
+                host = own[0][2]
                 items = headers._full_items
-                if not items or (items[0][2] is not own and all(value is not own for _, _, value in items)):
+                if not items or (items[0][2] is not host and all(value is not host for _, _, value in items)):
                     return
-                if call.state is None and are_new(map(lower_name, items)):  # nearly always
-                    text = f"traceparent: {call.parent}\r\n"
-                    if call.baggage is not None:
-                        text = f"{text}baggage: {call.baggage}\r\n"
-                    write.__self__.insert(-1, text.encode("latin-1", "replace"))
-                else:
-                    write.__self__[-1:-1] = _lines(call, set(map(lower_name, items)))
-                call.added = ()
+                if not are_new(map(lower_name, items)):
+                    lines = _missing(lines, set(map(lower_name, items)))
+                write.__self__.insert(-1, lines.encode("latin-1", "replace"))
+                current._head = WRITTEN
             except Exception as error:
                 site.failed(error)
                 # Not only when the call is answered: while none is, requests would go on relying on it.

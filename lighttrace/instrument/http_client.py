@@ -23,9 +23,9 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction, resends
 from lighttrace.instrument.call import around, around_named, enough
-from lighttrace.instrument.carriers import Headers, copy_of
+from lighttrace.instrument.carriers import Headers, copy_of, noted_call
 from lighttrace.instrument.engine import Scope, keep, scope_of, state
-from lighttrace.instrument.heads import LATE, HeadPatch
+from lighttrace.instrument.heads import LATE, HeadPatch, LateHeaders
 from lighttrace.instrument.hosts import host_of
 from lighttrace.instrument.http_span import answer, capture, other_method, redact
 from lighttrace.instrument.patching import Patch
@@ -117,6 +117,8 @@ class HttpClientPatch(Patch):
                     if not parent._end:
                         return None  # a library under another one: the outer call has its span
                     previous = getattr(parent, "_call", None)
+                    if previous is None and getattr(parent, "_head", None) is not None:
+                        previous = LateHeaders, None, LATE
             tracer = self.scope.tracer or self.scope.find()
             if tracer is None:
                 return None
@@ -148,7 +150,7 @@ class HttpClientPatch(Patch):
                 _put(made, SPAN_KEY, span)
                 call.token = set_current(made)
             if previous is not None:
-                _follow(previous, call)
+                _follow(previous if type(previous) is not tuple else noted_call(parent, *previous), call)
             elif noted and self.read_attempt is not None:
                 _count(resends.count(self.read_attempt(*args, **kwargs)), call)
             if state.client_request_headers:
@@ -195,12 +197,14 @@ class HttpClientPatch(Patch):
         except (ValueError, RuntimeError):
             guard.count("context.detached_elsewhere")
         try:
-            del span._call
+            span._call = None
             added = call.added
-            if added and self.headers_argument is None:
-                call.withdraw(added)
-                if added is LATE and self.heads is not None:
+            if added is LATE:
+                if span._head and self.heads is not None:
                     self.heads.missed()
+                span._head = None
+            elif added and self.headers_argument is None:
+                call.withdraw(added)
             if span._end:  # or it is not sampled
                 return
             read_status = self.read_status
@@ -221,8 +225,10 @@ class HttpClientPatch(Patch):
     def _fail(self, call: Headers, error: BaseException) -> None:
         detach(call.token)
         try:
-            del call.span._call
-            if call.added and self.headers_argument is None:
+            call.span._call = None
+            if call.added is LATE:
+                call.span._head = None
+            elif call.added and self.headers_argument is None:
                 call.withdraw(call.added)
         except Exception as ours:
             self.site.failed(ours)

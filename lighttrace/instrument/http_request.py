@@ -1,9 +1,9 @@
-"""The same as `http_client`, in fewer steps, for the shape that most client libraries have: a method that sends a request object.
+"""The same as `http_client`, in fewer steps, for clients in the shape of requests: a method that sends a request object.
 
 A call costs ten times as much for each step as in a loop, because what runs once per request has left the caches by then.
-So everything that nearly all calls are is written into one function here, with the target's own parameters: a call below a
-span of ours, or the first of a trace, with W3C's headers, by hand. Whatever else a call may be goes through `HttpClientPatch`,
-which decides the same.
+So everything that nearly all calls are is written into one function here, adapter and headers included: a call below a span
+of ours, or the first of a trace, with W3C's headers, by hand. Whatever else a call may be goes the general way, which
+decides the same. `late_request` is this for headers that go another way.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from typing import Any
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate
 from lighttrace.instrument.call import disguise, is_coroutine
+from lighttrace.instrument.carriers import BAGGAGE, BOTH, PARENT, TRACEPARENT, StoredHeaders
 from lighttrace.instrument.engine import state
-from lighttrace.instrument.heads import LATE
 from lighttrace.instrument.http_client import CLIENT, HttpClientPatch
 from lighttrace.instrument.http_span import answer, capture
 from lighttrace.instrument.resends import noted
@@ -21,53 +21,61 @@ from lighttrace.tracing.context import bare, read_current, reset_current, set_cu
 from lighttrace.tracing.shared import NOTHING_OWN
 from lighttrace.tracing.span import ERROR
 
+NAMED: Any = object()
+"""In the request's place where it was given by its name."""
+
 
 class RequestPatch(HttpClientPatch):
     """Trace the calls of one method with (self, request, **options), a coroutine function or not.
 
-    `read_request` is given (self, request), always gives all four, and everything else is as with an `HttpClientPatch`.
+    A request has `method`, `url` and `headers`, a response `status_code`. Where its headers are of the type `stored`, which
+    keeps them as `requests.structures.CaseInsensitiveDict` does, no adapter is asked; `read_request` is for all others.
     """
 
-    def wrap(self, original: Callable[..., Any]) -> Any:
-        if is_coroutine(original):
-            return super().wrap(original)
-        site, scope, targets, heads = self.site, self.scope, self._targets, self.heads
+    def __init__(
+        self, target: str, read_request: Callable[..., Any], read_status: Callable[[Any], int], *, stored: Any, **more: Any
+    ) -> None:
+        super().__init__(target, read_request, read_status, **more)
+        self._stored = stored
 
-        def wrapper(self_: Any, request: Any, **options: Any) -> Any:
-            if not site.enabled:
-                return original(self_, request, **options)
-            call = None
+    def wrap(self, original: Callable[..., Any]) -> Any:
+        any_call = super().wrap(original)
+        if is_coroutine(original):
+            return any_call
+        site, scope, targets, stored = self.site, self.scope, self._targets, self._stored
+
+        # What cannot be given by its name is not compared with the name of every option: that is two comparisons for each.
+        def wrapper(self_: Any, request: Any = NAMED, /, **options: Any) -> Any:
+            if request is NAMED:
+                return any_call(self_, **options)
+            send = original
             span: Any = None
+            token: Any = None
+            added: tuple[str, ...] = ()
             try:
                 context = read_current()
                 tracer = scope.tracer
                 if (
-                    tracer is None
+                    not site.enabled
+                    or tracer is None
                     or (context and (type(context) not in bare or context._kind is CLIENT))
                     or noted
                     or state.client_request_headers
                     or propagate.textmap is not None
                     or (propagate.watched is not None and propagate.watched[propagate.place] is not propagate.own)
+                    or type(headers := request.headers) is not stored
+                    or TRACEPARENT in (store := headers._store)
+                    or BAGGAGE in store
                 ):
-                    call = self._begin((self_, request), {})
+                    send = any_call
                 else:
-                    read_request = self.read_request
-                    method, url, headers, form = read_request(self_, request)  # type: ignore[misc]  # never None here
                     try:
-                        name, shared, internal = targets[method, url]
+                        name, shared, internal = targets[request.method, request.url]
                     except KeyError:
-                        name, shared, internal = self._read_target(method, url)
-                    root = not context and tracer.pipeline.keeps_roots
-                    if root:
+                        name, shared, internal = self._read_target(request.method, request.url)
+                    if not context and tracer.pipeline.keeps_roots:
                         span = tracer.start_root(name, CLIENT, NOTHING_OWN, shared)
-                    else:
-                        span = tracer.start(name, CLIENT, NOTHING_OWN, context, None, shared)
-                    call = form()
-                    call._headers = headers
-                    call.span = span
-                    span._call = call
-                    call.token = set_current(span)
-                    if root:
+                        token = set_current(span)
                         # As `inject` does, without a step into it.
                         team = span._owner.team
                         try:
@@ -75,38 +83,50 @@ class RequestPatch(HttpClientPatch):
                         except KeyError:
                             text = propagate.caller_of(team)
                         parent = f"00-{span._root.to_bytes(16, 'big').hex()}-{span._span_id.to_bytes(8, 'big').hex()}-03"
-                        call.added = call.carry(parent, None, text)
+                        store[TRACEPARENT] = TRACEPARENT, parent
+                        if text is None:
+                            added = PARENT
+                        else:
+                            store[BAGGAGE] = BAGGAGE, text
+                            added = BOTH
                     else:
-                        call.added = propagate.inject(span, None, call, internal)
+                        span = tracer.start(name, CLIENT, NOTHING_OWN, context, None, shared)
+                        token = set_current(span)
+                        carrier = StoredHeaders()
+                        carrier._headers = headers
+                        added = propagate.inject(span, None, carrier, internal)
+                    span._call = StoredHeaders, headers, added
             except Exception as error:
                 site.failed(error)
                 # The span, if there is one by now, is still this call's: it must be ended and taken off the context.
-                if call is not None:
-                    call.added = ()
-                elif span is not None:
+                if span is not None and token is None:
                     span.end()
-            if call is None:
-                return original(self_, request, **options)
+                    span = None
+            if span is None:
+                return send(self_, request, **options)
             try:
-                response = original(self_, request, **options) if options else original(self_, request)
+                response = original(self_, request, **options)
             except BaseException as error:
+                call = StoredHeaders()
+                call._headers, call.span, call.token, call.added = headers, span, token, added
                 self._fail(call, error)
                 raise
             try:
-                reset_current(call.token)
+                reset_current(token)
             except (ValueError, RuntimeError):
                 guard.count("context.detached_elsewhere")
-            span = call.span
             try:
-                del span._call
-                added = call.added
-                if added:
-                    call.withdraw(added)
-                    if added is LATE and heads is not None:
-                        heads.missed()
+                span._call = None
+                if added is BOTH:
+                    try:
+                        del store[TRACEPARENT], store[BAGGAGE]
+                    except KeyError:  # the program took one of them out
+                        store.pop(BAGGAGE, None)
+                elif added:
+                    for each in added:
+                        store.pop(each, None)
                 if not span._end:  # else it is not sampled, or was ended already
-                    read_status = self.read_status
-                    status = read_status(response)
+                    status = response.status_code
                     try:
                         span._shared = span._shared.further[status]
                     except KeyError:

@@ -4,7 +4,7 @@ from operator import attrgetter
 
 import httpx
 
-from lighttrace.instrument import FollowPatch, HeadPatch, Integration, LateHeaders, RawHeaders, RequestPatch
+from lighttrace.instrument import FollowPatch, HeadPatch, Integration, LateHeaders, LateRequestPatch, RawHeaders
 
 # Private, and the same in h11 0.11 to 0.16. Called for each head; the public `Connection.send`, for each part of a body, too.
 HEADS = HeadPatch("h11._writers:write_headers")
@@ -42,7 +42,7 @@ def read_attempts(client, request, response):
 
 
 def calls_of(target):
-    return RequestPatch(target, read_request, read_status, read_headers=read_headers, read_attempt=read_attempt, heads=HEADS)
+    return LateRequestPatch(target, read_request, read_status, HEADS, PLAIN, read_headers=read_headers, read_attempt=read_attempt)
 
 
 # Private, and read in 0.23 to 0.28: the public `Client.send` follows redirects inside, and the public

@@ -9,7 +9,7 @@ from lighttrace.instrument import Headers, Integration, RequestPatch, ResendPatc
 read_status = attrgetter("status_code")
 
 
-def read_request(session, request):
+def read_request(session, request, **_):
     headers = request.headers
     return request.method, request.url, headers, StoredHeaders if type(headers) is CaseInsensitiveDict else Headers
 
@@ -27,7 +27,7 @@ INTEGRATION = Integration(
     requires="requests>=2.26",
     patches=(
         # Session.send and not HTTPAdapter.send: adapters are made to be replaced by users.
-        RequestPatch("requests:Session.send", read_request, read_status, read_headers=read_headers),
+        RequestPatch("requests:Session.send", read_request, read_status, read_headers=read_headers, stored=CaseInsensitiveDict),
         # Called for redirects only, once for each, and before the next request is sent.
         ResendPatch("requests.sessions:SessionRedirectMixin.rebuild_method", read_redirect, read_status),
     ),

@@ -55,8 +55,9 @@ class Span(ReadableMixin):
 
     __slots__ = (
         "__weakref__",
-        "_call",  # of a request that goes out: what the engine knows of it (`instrument.carriers.Headers`); else not there
+        "_call",  # of a request that goes out: what the engine knows of it (`instrument.carriers.Headers`); else None, or not there
         "_end",  # ns since the epoch; 0 while open
+        "_head",  # of a request whose headers go another way: what is to be written (`heads.LateHeaders`); else None, or not there
         "_kind",  # SpanKind
         "_local",  # LocalTrace, or None: nobody has asked for it yet
         "_name",
@@ -89,6 +90,7 @@ class Span(ReadableMixin):
     _shared: Shared
     _open: object
     _call: Any
+    _head: Any
 
     # -- the API ------------------------------------------------------------------------------------------------
 
@@ -307,7 +309,7 @@ class UnsampledSpan:
     """
 
     # What is not known yet is not there: by `__getattr__`, each attribute that is would cost as much as a function.
-    __slots__ = ("__weakref__", "_call", "_known_id", "_known_trace", "_owner", "_root")
+    __slots__ = ("__weakref__", "_call", "_head", "_known_id", "_known_trace", "_owner", "_root")
 
     _end = 1  # for code that asks a span whether it still records
     _kind = SpanKind.INTERNAL
@@ -316,6 +318,7 @@ class UnsampledSpan:
     _owner: Owner
     _root: int  # the id of a trace that begins here, where the decision needed it
     _call: Any
+    _head: Any
 
     @property
     def _trace(self) -> LocalTrace:

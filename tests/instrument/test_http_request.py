@@ -1,95 +1,188 @@
-"""A `RequestPatch` decides every call as an `HttpClientPatch` does, in fewer steps."""
+"""`RequestPatch` and `LateRequestPatch` decide every call as an `HttpClientPatch` does, in fewer steps."""
 
 import re
 import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from opentelemetry import propagate as otel_propagate
 from opentelemetry import trace
 from opentelemetry.context import attach, create_key, detach, set_value
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from requests.structures import CaseInsensitiveDict
 
 from lighttrace import guard
-from lighttrace.instrument.carriers import Headers
+from lighttrace.instrument.carriers import RawHeaders, StoredHeaders
+from lighttrace.instrument.heads import HeadPatch, LateHeaders
 from lighttrace.instrument.http_client import HttpClientPatch
 from lighttrace.instrument.http_request import RequestPatch
+from lighttrace.instrument.late_request import LateRequestPatch
 from lighttrace.instrument.resends import note
 from lighttrace.testing import capture
 from lighttrace.testing.capture import Capture
-from lighttrace.tracing.context import read_current
+from lighttrace.tracing.context import read_current, span_of
 
-KINDS = HttpClientPatch, RequestPatch
 URL = "http://shop.internal/items?token=s3cret"
 
 
-class Request:
-    """What the made-up library sends."""
-
-    def __init__(self, method: str = "GET", url: str = URL) -> None:
-        self.method, self.url = method, url
-        self.headers = {"accept": "*/*"}
+class Response(NamedTuple):
+    status_code: Any = 200
+    headers: dict[str, str] = {"x-kept": "1"}  # nobody changes it
 
 
 class Library:
     """A module with a client in it, patched by one kind of patch, and what its calls looked like from inside."""
 
+    fast: type[HttpClientPatch]
+    follows = False  # whether the next attempt has the headers of the one before
+
     def __init__(self, kind: type[HttpClientPatch]) -> None:
         self.seen: list[dict[str, str]] = []
-        self.answer: Callable[[Request], Any] = lambda request: types.SimpleNamespace(status=200, headers={"x-kept": "1"})
-        seen, library = self.seen, self
+        self.options: list[dict[str, Any]] = []
+        self.answer: Callable[[Any], Any] = lambda request: Response()
+        library = self
 
         class Client:
-            def send(self, request: Request, **options: Any) -> Any:
-                seen.append(dict(request.headers))
-                return library.answer(request), options
+            _mounts: dict[str, Any] = {}  # as httpx has it
+            _transport = Transport()
+
+            def send(self, request: Any, **options: Any) -> Any:
+                library.options.append(options)
+                library.seen.append(library.sent(request))
+                return library.answer(request)
 
         module: Any = types.ModuleType("made_up_client")
-        module.Client = Client
-        sys.modules["made_up_client"] = module
+        module.Client, module.write_headers = Client, write_headers
+        self.module = sys.modules["made_up_client"] = module
         self.client: Any = Client()
-        self.patch = kind(
-            "made_up_client:Client.send",
-            lambda client, request, **options: (request.method, request.url, request.headers, Headers),
-            lambda result: result[0].status,
-            read_headers=lambda result: result[0].headers,
-            read_attempt=lambda client, request, **options: request,
-        )
-        self.patch.bind("made_up_client")
-        self.patch.apply()
+        self.patches = self.made(kind)
+        self.patch = self.patches[0]
+        for patch in self.patches:
+            patch.bind("made_up_client")
+            patch.apply()
+
+    def request(self, method: str = "GET", url: str = URL) -> Any:
+        """What the library sends."""
+        raise NotImplementedError
+
+    def sent(self, request: Any) -> dict[str, str]:
+        """The headers that go out."""
+        raise NotImplementedError
+
+    def made(self, kind: type[HttpClientPatch]) -> list[Any]:
+        """The patches, that of the calls first."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        self.patch.undo()
+        for patch in self.patches:
+            patch.undo()
+            guard.sites.pop(patch.site.name, None)
         sys.modules.pop("made_up_client", None)
-        guard.sites.pop(self.patch.site.name, None)
 
 
-@pytest.fixture
-def libraries() -> Iterator[Callable[[type[HttpClientPatch]], Library]]:
-    made: list[Library] = []
+def usual(kind: type[HttpClientPatch], form: Callable[[], type[Any]], url: Callable[[Any], Any], **more: Any) -> Any:
+    return kind(
+        "made_up_client:Client.send",
+        lambda client, request, **options: (request.method, url(request), request.headers, form()),
+        lambda result: result.status_code,
+        read_headers=lambda result: result.headers,
+        read_attempt=lambda client, request, **options: request,
+        **more,
+    )
 
-    def make(kind: type[HttpClientPatch]) -> Library:
-        made.append(Library(kind))
-        return made[-1]
 
-    yield make
-    for library in made:
-        library.close()
+class Stored(Library):
+    """In the shape of requests."""
+
+    fast = RequestPatch
+    follows = True
+
+    def request(self, method: str = "GET", url: str = URL) -> Any:
+        return Request(method, url, CaseInsensitiveDict({"accept": "*/*"}))
+
+    def sent(self, request: Any) -> dict[str, str]:
+        return dict(request.headers)
+
+    def made(self, kind: type[HttpClientPatch]) -> list[Any]:
+        more: dict[str, Any] = {"stored": CaseInsensitiveDict} if kind is RequestPatch else {}
+        return [usual(kind, lambda: StoredHeaders, lambda request: request.url, **more)]
+
+
+class Late(Library):
+    """In the shape of httpx, over h11."""
+
+    fast = LateRequestPatch
+    writes_heads = True
+
+    def request(self, method: str = "GET", url: str = URL) -> Any:
+        return Request(method, Url(Reference(url)), httpx.Headers({"host": "shop.internal", "accept": "*/*"}))
+
+    def sent(self, request: Any) -> dict[str, str]:
+        if not self.writes_heads:
+            return dict(request.headers)
+        lines = [b"GET / HTTP/1.1\r\n"]
+        self.module.write_headers(Items(request.headers), lines.append)
+        assert lines.pop() == b"\r\n"
+        return dict(line.split(": ", 1) for line in b"".join(lines[1:]).decode().splitlines())
+
+    def made(self, kind: type[HttpClientPatch]) -> list[Any]:
+        heads = HeadPatch("made_up_client:write_headers")
+        more: dict[str, Any] = {"transports": frozenset({Transport})} if kind is LateRequestPatch else {}
+        form = lambda: LateHeaders if heads.ready else RawHeaders  # noqa: E731
+        return [usual(kind, form, lambda request: request.url._uri_reference, heads=heads, **more), heads]
+
+
+class Request:
+    def __init__(self, method: str, url: Any, headers: Any) -> None:
+        self.method, self.url, self.headers = method, url, headers
+
+
+class Reference(NamedTuple):
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Url:
+    def __init__(self, reference: Reference) -> None:
+        self._uri_reference = reference
+
+    def __str__(self) -> str:
+        return str(self._uri_reference)
+
+
+class Transport:
+    _pool = types.SimpleNamespace(_http2=False)
+
+
+class Items:
+    """Of a head, as h11 has them."""
+
+    def __init__(self, headers: Any) -> None:
+        self._full_items = list(headers._list)
+
+
+def write_headers(headers: Any, write: Callable[[bytes], None]) -> None:
+    for name, _, value in headers._full_items:
+        write(b"%s: %s\r\n" % (name, value))
+    write(b"\r\n")
 
 
 def plain(library: Library) -> Any:
-    return library.client.send(Request())[1]
+    return library.client.send(library.request()), library.options[-1]
 
 
 def with_options(library: Library) -> Any:
-    return library.client.send(Request(), timeout=5, stream=True)[1]
+    return library.client.send(library.request(), timeout=5, stream=True), library.options[-1]
 
 
 def by_name(library: Library) -> Any:
-    return library.client.send(request=Request())[1]
+    return library.client.send(request=library.request(), stream=True), library.options[-1]
 
 
 def below_a_span(library: Library) -> Any:
@@ -112,9 +205,9 @@ def inside_a_call(library: Library) -> Any:
     once = iter([1])
     answer = library.answer
 
-    def again(request: Request) -> Any:
+    def again(request: Any) -> Any:
         if next(once, None):
-            library.client.send(Request("POST"))
+            library.client.send(library.request("POST"))
         return answer(request)
 
     library.answer = again
@@ -145,14 +238,30 @@ def with_another_propagator(library: Library) -> Any:
 
 
 def attempts_that_are_noted(library: Library) -> Any:
-    first, second = Request(), Request()
+    first, second = library.request(), library.request()
     note(second, first)
-    library.client.send(first)
-    return library.client.send(second)[1]
+    return library.client.send(first), library.client.send(second)
+
+
+def attempts_below_one_that_has_ended(library: Library) -> Any:
+    answer = library.answer
+    more = iter("ab")
+
+    def again(request: Any) -> Any:
+        for each in more:  # as where a redirect is followed inside, with the headers of the request before
+            span_of(read_current()).end()
+            following = library.request("POST", URL + each)
+            if library.follows:
+                following.headers = request.headers.copy()
+            return library.client.send(following)
+        return answer(request)
+
+    library.answer = again
+    return plain(library)
 
 
 def failing(library: Library) -> Any:
-    def answer(request: Request) -> Any:
+    def answer(request: Any) -> Any:
         raise ConnectionError(f"no route to {request.url}")
 
     library.answer = answer
@@ -162,30 +271,57 @@ def failing(library: Library) -> Any:
 
 def answering(status: int) -> Callable[[Library], Any]:
     def answered(library: Library) -> Any:
-        library.answer = lambda request: types.SimpleNamespace(status=status, headers={})
+        library.answer = lambda request: Response(status)
         return [plain(library) for _ in range(3)]
 
     answered.__name__ = f"answering_{status}"
     return answered
 
 
-def headers_of_the_caller_s_own(library: Library) -> Any:
-    request = Request()
-    request.headers["traceparent"] = "00-0000000000000000000000000000000a-000000000000000b-01"
+def headers_of_the_caller_s_own(*names: str) -> Callable[[Library], Any]:
+    def call(library: Library) -> Any:
+        request = library.request()
+        values = {"traceparent": "00-0000000000000000000000000000000a-000000000000000b-01", "baggage": "mine=1"}
+        request.headers.update({name: values[name] for name in names})
+        library.client.send(request)
+        return dict(request.headers)
+
+    call.__name__ = f"with_{'_and_'.join(names)}_of_the_caller_s_own"
+    return call
+
+
+def headers_that_are_taken_out_meanwhile(library: Library) -> Any:
+    def answer(request: Any) -> Any:
+        for name in ("traceparent", "baggage"):
+            request.headers.pop(name, None)
+            break
+        return Response()
+
+    library.answer = answer
+    request = library.request()
     library.client.send(request)
-    return request.headers
+    return dict(request.headers)
 
 
 def the_same_request_twice(library: Library) -> Any:
-    request = Request()
+    request = library.request()
     library.client.send(request)
     library.client.send(request)
-    return request.headers
+    return dict(request.headers)
 
 
 def unusual_methods(library: Library) -> Any:
-    library.client.send(Request("get"))
-    library.client.send(Request("BREW"))
+    library.client.send(library.request("get"))
+    library.client.send(library.request("BREW"))
+
+
+def ended_by_the_program(library: Library) -> Any:
+    def answer(request: Any) -> Any:
+        span_of(read_current()).end()
+        return Response(500)
+
+    library.answer = answer
+    return plain(library)
 
 
 def switched_off(library: Library) -> Any:
@@ -196,10 +332,30 @@ def switched_off(library: Library) -> Any:
         library.patch.site.enabled = True
 
 
+Libraries = Callable[[type[Library], type[HttpClientPatch]], Library]
+
+
+@pytest.fixture
+def libraries() -> Iterator[Libraries]:
+    made: list[Library] = []
+
+    def make(shape: type[Library], kind: type[HttpClientPatch]) -> Library:
+        if made:
+            made.pop().close()
+        made.append(shape(kind))
+        return made[-1]
+
+    yield make
+    for library in made:
+        library.close()
+
+
+SHAPES = Stored, Late
 CALLS = [
     plain, with_options, by_name, below_a_span, below_a_span_that_the_api_was_asked_for, below_a_call, inside_a_call, below_another_process, beside_another_value,
-    with_another_propagator, attempts_that_are_noted, failing, answering(200), answering(404), answering(500),
-    headers_of_the_caller_s_own, the_same_request_twice, unusual_methods, switched_off,
+    with_another_propagator, attempts_that_are_noted, attempts_below_one_that_has_ended, failing, answering(200), answering(404), answering(500),
+    headers_of_the_caller_s_own("traceparent"), headers_of_the_caller_s_own("baggage"), headers_of_the_caller_s_own("traceparent", "baggage"),
+    headers_that_are_taken_out_meanwhile, the_same_request_twice, unusual_methods, ended_by_the_program, switched_off,
 ]  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {
     "usual": {},
@@ -231,50 +387,63 @@ def told(spans: Capture, library: Library, call: Callable[[Library], Any]) -> st
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_every_call_is_what_the_general_patch_makes_of_it(
-    call: Callable[[Library], Any], options: str, libraries: Callable[[type[HttpClientPatch]], Library]
+    shape: type[Library], call: Callable[[Library], Any], options: str, libraries: Libraries
 ) -> None:
     found = []
-    for kind in KINDS:
+    for kind in (HttpClientPatch, shape.fast):
         with capture(patch=False, **OPTIONS[options]) as spans:
-            found.append(told(spans, libraries(kind), call))
+            found.append(told(spans, libraries(shape, kind), call))
     assert found[0] == found[1]
     if options != "not sampled" and call is not switched_off:
         assert "http.request.method" in found[1], "nothing was traced"
 
 
 @pytest.mark.contained
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("adapter", ["read_request", "read_status", "_read_target"])
-def test_what_breaks_is_contained_and_leaves_nothing_open(
-    adapter: str, kind: type[HttpClientPatch], libraries: Callable[[type[HttpClientPatch]], Library]
-) -> None:
-    library = libraries(kind)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("step", ["_read_target", "status"])
+def test_what_breaks_is_contained_and_leaves_nothing_open(step: str, shape: type[Library], libraries: Libraries) -> None:
+    for kind in (HttpClientPatch, shape.fast):
+        library = libraries(shape, kind)
 
-    def broken(*_: Any) -> Any:
-        raise ValueError(adapter)
+        class BrokenError(Exception):
+            """Raised by nobody else."""
 
-    setattr(library.patch, adapter, broken)
-    with capture(patch=False, contained=True) as spans:
-        assert with_options(library) == {"timeout": 5, "stream": True}
-        assert not read_current()
-        spans.check_ended()
-        assert [str(error) for _, error in spans.failures] == [adapter]
+        class Broken(Response):
+            @property
+            def status_code(self) -> int:
+                raise BrokenError
+
+        def broken(*_: Any, error: type[Exception] = BrokenError) -> Any:
+            raise error
+
+        answered: Any = Response()
+        if step == "status":
+            answered = Broken()
+            library.answer = lambda request, answered=answered: answered
+        else:
+            setattr(library.patch, step, broken)
+        with capture(patch=False, contained=True) as spans:
+            assert with_options(library) == (answered, {"timeout": 5, "stream": True})
+            assert not read_current()
+            spans.check_ended()
+            assert [type(error) for _, error in spans.failures] == [BrokenError]
+            assert len(spans.waiting) == (step == "status")
+            spans.clear()
 
 
 @pytest.mark.contained
-@pytest.mark.parametrize("kind", KINDS)
-def test_headers_that_cannot_be_added_cost_the_trace_nothing_but_them(
-    kind: type[HttpClientPatch], libraries: Callable[[type[HttpClientPatch]], Library]
-) -> None:
-    library = libraries(kind)
-    request = Request()
+@pytest.mark.parametrize("kind", [HttpClientPatch, RequestPatch])
+def test_headers_that_cannot_be_added_cost_the_trace_nothing_but_them(kind: type[HttpClientPatch], libraries: Libraries) -> None:
+    library = libraries(Stored, kind)
+    request = library.request()
 
     class Frozen(dict[str, str]):
         def __setitem__(self, name: str, value: str) -> None:
             raise TypeError("frozen")
 
-    request.headers = Frozen()
+    request.headers._store = Frozen()
     with capture(patch=False, contained=True) as spans:
         library.client.send(request)
         assert not read_current()
@@ -283,10 +452,54 @@ def test_headers_that_cannot_be_added_cost_the_trace_nothing_but_them(
         assert library.seen == [{}]
 
 
-def test_a_coroutine_function_goes_the_general_way() -> None:
+@pytest.mark.parametrize("kind", [HttpClientPatch, LateRequestPatch])
+def test_where_no_head_was_written_the_next_request_carries_its_headers_itself(
+    kind: type[HttpClientPatch], libraries: Libraries
+) -> None:
+    library = libraries(Late, kind)
+    assert isinstance(library, Late)
+    library.writes_heads = False
+    before = guard.counters.get("propagation.head_missed", 0)
+    with capture(patch=False) as spans:
+        plain(library)
+        assert guard.counters["propagation.head_missed"] == before + 1
+        plain(library)
+        first, second = spans.take(2)
+        assert "traceparent" not in library.seen[0]
+        assert library.seen[1]["traceparent"].split("-")[1:3] == [second.trace_id, second.span_id]
+        assert first.trace_id != second.trace_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda client: setattr(client, "_mounts", {"all://": None}),
+        lambda client: setattr(client, "_transport", object()),
+        lambda client: setattr(client._transport, "_pool", types.SimpleNamespace(_http2=True)),
+        lambda client: delattr(type(client), "_mounts"),
+    ],
+    ids=["mounts", "transport", "http2", "other names"],
+)
+def test_what_may_go_another_way_goes_the_general_one(change: Callable[[Any], None], libraries: Libraries) -> None:
+    library = libraries(Late, LateRequestPatch)
+    forms: list[Any] = []
+    library.patch.read_request = lambda client, request: forms.append(1) or (request.method, URL, request.headers, RawHeaders)
+    with capture(patch=False) as spans:
+        plain(library)  # the first one looks for its tracer
+        forms.clear()
+        plain(library)
+        assert not forms
+        library.client._transport = Transport()
+        change(library.client)
+        plain(library)
+        assert forms
+        assert library.seen[-1]["traceparent"].split("-")[2] == spans.take(3)[-1].span_id
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_coroutine_function_goes_the_general_way(shape: type[Library], libraries: Libraries) -> None:
     async def send(self: Any, request: Any) -> None:
         """Nothing is sent."""
 
-    patch = RequestPatch("nowhere:send", lambda client, request: None, lambda result: 200)
-    guard.sites.pop(patch.site.name, None)
+    patch = libraries(shape, shape.fast).patch
     assert patch.wrap(send).__code__ is HttpClientPatch.wrap(patch, send).__code__
