@@ -12,11 +12,12 @@ from typing import Any
 class Shared:
     """Each key and value of `attributes` exportable, each value exactly a str or an int. They never change."""
 
-    __slots__ = ("attributes", "encoded", "further", "plain")
+    __slots__ = ("attributes", "encoded", "frame", "further", "plain")
 
     def __init__(self, attributes: Mapping[str, Any]) -> None:
         self.attributes = attributes
         self.encoded: bytes | None = None  # filled in by the encoder on its first use
+        self.frame: Any = None  # as well: all of a span that has these and nothing else, but for its ids and times
         self.further: Mapping[Any, Shared] = _NONE_YET  # these and more, by what brought it: a status, for example
         self.plain = True  # what is said of the span's own attributes, too
 

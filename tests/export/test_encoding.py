@@ -11,6 +11,8 @@ import grpc
 import pytest
 from google.protobuf.json_format import Parse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, set_span_in_context
+from opentelemetry.trace.span import TraceState
 
 from lighttrace import config, semconv
 from lighttrace.export.encoder import encode_spans
@@ -21,6 +23,7 @@ from lighttrace.tracing.ids import new_span_id
 from lighttrace.tracing.owner import owner
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.provider import TracerProvider
+from lighttrace.tracing.shared import NOTHING_OWN, Shared
 from tests.export import program
 
 RESOURCE = {"service.name": "checkout", "number": 7}
@@ -240,3 +243,68 @@ def from_otlp_json(text: str) -> ExportTraceServiceRequest:
 
 def test_ids_are_never_zero() -> None:
     assert all(new_span_id() for _ in range(1000))
+
+
+def _calls(shared: Shared) -> list[Any]:
+    """Spans of one target: what most are, and each way to be another."""
+    kept: list[Any] = []
+    tracer = TracerProvider(Pipeline(RESOURCE, put=kept.append, default_owner=owner("payments", "service"))).get_tracer("calls")
+
+    def call(context: Any = None) -> Any:
+        return tracer.start("GET", SpanKind.CLIENT, NOTHING_OWN, context, None, shared)
+
+    root, child = call(), None
+    remote = SpanContext(0xA << 64, 0xB, True, TraceFlags(1), TraceState([("vendor", "1")]))
+    spans = [
+        root,
+        child := call(set_span_in_context(root)),
+        call(set_span_in_context(child)),
+        call().set(more="x" * 5000),
+        call(set_span_in_context(NonRecordingSpan(remote))),
+        call(set_span_in_context(NonRecordingSpan(SpanContext(0xA, 0xB, True, TraceFlags(1))))),
+        call(),
+    ]
+    for span in spans[4:6]:
+        span._own = NOTHING_OWN  # as that of a request that was answered has it, whose attributes all are its caller's
+    for change in (
+        lambda span: span.update_name("GET /other"),
+        lambda span: span.set_team("fraud"),
+        lambda span: span.set_status(StatusCode.ERROR, "no"),
+        lambda span: span.set_status(StatusCode.OK),
+        lambda span: span.add_event("retried", {"after": 1}),
+        lambda span: span.add_link(remote),
+        lambda span: setattr(span, "_kind", SpanKind.PRODUCER),
+        lambda span: setattr(span, "_start", 1.5e18),
+    ):
+        spans.append(call())
+        change(spans[-1])
+    spans += [call(), call(set_span_in_context(root))]
+    for span in spans:
+        span.end()
+    assert kept == spans
+    return spans
+
+
+def test_a_span_is_encoded_alike_whatever_was_encoded_before_it() -> None:
+    attributes = {"http.request.method": "GET", "server.address": "shop", "server.port": 80}
+    spans = _calls(Shared(attributes))
+    alone = []
+    for span in spans:
+        span._shared = Shared(attributes)
+        alone.append(decoded(encode_spans([span])))
+    shared = Shared(attributes)
+    for span in spans:
+        span._shared = shared
+    usual = spans[0]
+    for span, expected in zip(spans, alone, strict=True):
+        for batch in ([span], [usual, span], [span, usual], [span, span]):
+            found = decoded(encode_spans(batch))
+            assert [found[each] for each in range(len(batch))] == [
+                expected[0] if each is span else alone[0][0] for each in batch
+            ], span
+    assert shared.frame is not None
+
+
+def decoded(request: bytes) -> list[Any]:
+    """The spans of a request."""
+    return [span for found in ExportTraceServiceRequest.FromString(request).resource_spans for span in found.scope_spans[0].spans]
