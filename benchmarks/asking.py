@@ -31,14 +31,6 @@ def instrument(library: str) -> None:
     {"httpx": _httpx, "requests": _requests}[library](trace.get_tracer("asking"))
 
 
-class Call:
-    """What the seam for the head needs to know."""
-
-    __slots__ = ("head",)
-
-    head: bytes
-
-
 def _known(targets: dict[Any, tuple[str, Shared]], key: Any, url: Any) -> tuple[str, Shared]:
     made = targets[key] = "GET", Shared({"http.request.method": "GET", "server.address": "127.0.0.1", "server.port": 8000, "url.full": str(url)})  # fmt: skip
     return made
@@ -91,9 +83,8 @@ def _httpx(tracer: Any) -> None:
                 except KeyError:
                     name, shared = _known(targets, key, request.url)
                 span = tracer.start_root(name, CLIENT, NOTHING_OWN, shared)
-                call = span._call = Call()
                 text = state.caller.get(span._owner.team, BAGGAGE)
-                call.head = f"traceparent: {parent_of(span)}\r\nbaggage: {text}\r\n".encode()
+                span._head = f"traceparent: {parent_of(span)}\r\nbaggage: {text}\r\n".encode()
                 token = set_current(span)
         except Exception as error:
             site.failed(error)
@@ -105,16 +96,16 @@ def _httpx(tracer: Any) -> None:
             reset_current(token)
             span.end()
             raise
-        del span._call
+        span._head = None
         _finish(site, span, token, response.status_code)
         return response
 
     def write_head(headers: Any, add: Callable[[bytes], None]) -> None:
         write(headers, add)
         try:
-            call = getattr(read_current(), "_call", None)
-            if call is not None and are_new(map(lower_name, headers._full_items)):
-                add.__self__.insert(-1, call.head)  # type: ignore[attr-defined]  # it is `append`
+            head = getattr(read_current(), "_head", None)
+            if head is not None and are_new(map(lower_name, headers._full_items)):
+                add.__self__.insert(-1, head)  # type: ignore[attr-defined]  # it is `append`
         except Exception as error:
             site.failed(error)
 
@@ -130,7 +121,7 @@ def _requests(tracer: Any) -> None:
     targets: dict[Any, tuple[str, Shared]] = {}
     site = guard.site("asking")
 
-    def traced(self: Any, request: Any, **options: Any) -> Any:
+    def traced(self: Any, request: Any, /, **options: Any) -> Any:
         span: Any = None
         try:
             headers = request.headers

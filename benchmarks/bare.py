@@ -69,7 +69,7 @@ def _requests(tracer: Any, put: Callable[[Any], None]) -> None:
     send = session.send
     shared = Shared({"http.request.method": "GET", "server.address": "users.internal", "server.port": 8000, "url.full": "http://users.internal:8000/users/7?a=1", "http.response.status_code": 200})  # fmt: skip
 
-    def traced(self: Any, request: Any, **options: Any) -> Any:
+    def traced(self: Any, request: Any, /, **options: Any) -> Any:
         span = tracer.start_root("GET", SpanKind.CLIENT, NOTHING_OWN, shared)
         token = set_current(span)
         store = request.headers._store

@@ -47,7 +47,7 @@ COUNTS = {
     "requests_wire": 300,
 }  # operations at a time; of the others 1,000
 # In a round: processes of one tracer differ by microseconds there, by as much as is to be measured.
-TURNS = {"fastapi_excluded": 4, "flask": 4, "httpx": 2, "psycopg": 6, "requests": 2, "requests_wire": 2}
+TURNS = {"fastapi_excluded": 4, "flask": 4, "httpx": 4, "psycopg": 6, "requests": 4, "requests_wire": 2}
 CLOSE = ("none", "lighttrace", "otel", "bare", "asking")
 # Whose cost is told by `turns.py`, with tracing and without in one process, where processes of their own differ by more than it is.
 IN_TURNS = {
@@ -131,7 +131,7 @@ def measure(
                     if (tracer, workload) in missing or workload not in SUITABLE.get(tracer, kinds):
                         continue
                     if tracer in in_turns:
-                        figure, why = run("--in-turns", tracer, workload, str(seconds * 5), port=port, seed=seed)
+                        figure, why = run("--in-turns", tracer, workload, str(seconds * 2.5), port=port, seed=seed)
                     elif (turn and in_turns) or ((turn or number >= PEER_ROUNDS) and tracer not in CLOSE):
                         continue
                     else:
