@@ -47,7 +47,7 @@ COUNTS = {
     "requests_wire": 300,
 }  # operations at a time; of the others 1,000
 # In a round: processes of one tracer differ by microseconds there, by as much as is to be measured.
-TURNS = {"fastapi_excluded": 4, "flask": 4, "httpx": 4, "psycopg": 6, "requests": 4, "requests_wire": 2}
+TURNS = {"fastapi_excluded": 4, "flask": 6, "httpx": 4, "psycopg": 6, "requests": 4, "requests_wire": 2}
 CLOSE = ("none", "lighttrace", "otel", "bare", "asking")
 # Whose cost is told by `turns.py`, with tracing and without in one process, where processes of their own differ by more than it is.
 IN_TURNS = {

@@ -1,6 +1,6 @@
 """Requests per second that a FastAPI service under uvicorn keeps at full load, one worker, export on.
 
-    python benchmarks/throughput.py [--tracers none,lighttrace,otel,bare] [--rounds 16] [--seconds 2]
+    python benchmarks/throughput.py [--tracers none,lighttrace,otel,bare] [--rounds 20] [--seconds 2]
 
 The load comes from another process over kept-alive connections (`wrk` where it is installed, else a client of our
 own, which needs so much of the second core that slow tracers look better: 54% instead of 33%); the backend is a third.
@@ -125,7 +125,7 @@ def measure(names: list[str], rounds: int, seconds: float) -> dict[str, tuple[fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tracers", default="none,lighttrace,otel,bare")
-    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=2)
     options = parser.parse_args()
     print(f"{'FastAPI under uvicorn':24}{'requests/s':>12}{'kept':>10}")
