@@ -120,7 +120,7 @@ lower_name = itemgetter(1)
 
 
 _RAW_PARENT, _RAW_BAGGAGE = TRACEPARENT.encode(), BAGGAGE.encode()
-are_new = frozenset({_RAW_PARENT, _RAW_BAGGAGE}).isdisjoint
+are_new = frozenset({_RAW_PARENT, TRACESTATE.encode(), _RAW_BAGGAGE}).isdisjoint
 """Whether headers of ours are not among those names yet."""
 
 

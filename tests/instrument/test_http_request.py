@@ -1,8 +1,10 @@
 """`RequestPatch` and `LateRequestPatch` decide every call as an `HttpClientPatch` does, in fewer steps."""
 
+import contextlib
 import re
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import attach, create_key, detach, set_value
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace.span import TraceState
 from requests.structures import CaseInsensitiveDict
 
 from lighttrace import guard
@@ -303,6 +306,11 @@ def headers_that_are_taken_out_meanwhile(library: Library) -> Any:
     return dict(request.headers)
 
 
+def strangers(library: Library) -> Any:
+    request = library.request(url="https://api.example.com/charge")
+    return library.client.send(request), dict(request.headers)
+
+
 def the_same_request_twice(library: Library) -> Any:
     request = library.request()
     library.client.send(request)
@@ -353,15 +361,16 @@ def libraries() -> Iterator[Libraries]:
 SHAPES = Stored, Late
 CALLS = [
     plain, with_options, by_name, below_a_span, below_a_span_that_the_api_was_asked_for, below_a_call, inside_a_call, below_another_process, beside_another_value,
-    with_another_propagator, attempts_that_are_noted, attempts_below_one_that_has_ended, failing, answering(200), answering(404), answering(500),
+    with_another_propagator, attempts_that_are_noted, attempts_below_one_that_has_ended, failing, answering(200), answering(400), answering(404), answering(500),
     headers_of_the_caller_s_own("traceparent"), headers_of_the_caller_s_own("baggage"), headers_of_the_caller_s_own("traceparent", "baggage"),
-    headers_that_are_taken_out_meanwhile, the_same_request_twice, unusual_methods, ended_by_the_program, switched_off,
+    headers_that_are_taken_out_meanwhile, strangers, the_same_request_twice, unusual_methods, ended_by_the_program, switched_off,
 ]  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {
     "usual": {},
     "not sampled": {"sampler": "always_off"},
     "headers": {"capture_request_headers": ("accept",), "capture_response_headers": ("x-kept",)},
     "inside": {"baggage_hosts": ("*.internal",)},
+    "another format": {"propagators": ("b3",)},
 }
 
 
@@ -458,9 +467,14 @@ def test_where_no_head_was_written_the_next_request_carries_its_headers_itself(
 ) -> None:
     library = libraries(Late, kind)
     assert isinstance(library, Late)
-    library.writes_heads = False
     before = guard.counters.get("propagation.head_missed", 0)
     with capture(patch=False) as spans:
+        plain(library)  # the first one looks for its tracer
+        plain(library)
+        assert guard.counters.get("propagation.head_missed", 0) == before
+        spans.clear()
+        library.seen.clear()
+        library.writes_heads = False
         plain(library)
         assert guard.counters["propagation.head_missed"] == before + 1
         plain(library)
@@ -474,7 +488,7 @@ def test_where_no_head_was_written_the_next_request_carries_its_headers_itself(
     "change",
     [
         lambda client: setattr(client, "_mounts", {"all://": None}),
-        lambda client: setattr(client, "_transport", object()),
+        lambda client: setattr(client, "_transport", type("Other", (Transport,), {})()),
         lambda client: setattr(client._transport, "_pool", types.SimpleNamespace(_http2=True)),
         lambda client: delattr(type(client), "_mounts"),
     ],
@@ -494,6 +508,91 @@ def test_what_may_go_another_way_goes_the_general_one(change: Callable[[Any], No
         plain(library)
         assert forms
         assert library.seen[-1]["traceparent"].split("-")[2] == spans.take(3)[-1].span_id
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("options", ["usual", "not sampled"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_holds_a_request_once_it_is_answered(
+    fails: bool, options: str, shape: type[Library], libraries: Libraries
+) -> None:
+    for kind in (HttpClientPatch, shape.fast):
+        with capture(patch=False, **OPTIONS[options]) as spans:
+            library = libraries(shape, kind)
+            plain(library)
+            seen: list[Any] = []
+
+            def answer(request: Any, seen: list[Any] = seen) -> Any:
+                seen.append(span_of(read_current()))
+                if fails:
+                    raise ConnectionError
+                return Response()
+
+            library.answer = answer
+            request = library.request()
+            headers = weakref.ref(request.headers)
+            with contextlib.suppress(ConnectionError):
+                library.client.send(request)
+            del request
+            assert seen[0] is not None, "the span is still there"
+            assert headers() is None
+            assert getattr(seen[0], "_head", None) is None
+            spans.clear()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_attempts_below_one_that_has_ended_leave_nothing_on_it(shape: type[Library], libraries: Libraries) -> None:
+    with capture(patch=False) as spans:
+        library = libraries(shape, shape.fast)
+        plain(library)
+        held: list[Any] = []
+
+        def answer(request: Any) -> Any:
+            held.append(span_of(read_current()))
+            if len(held) < 3:
+                held[-1].end()
+                library.client.send(library.request())
+            return Response()
+
+        library.answer = answer
+        plain(library)
+        assert len({id(span) for span in held}) == 3
+        assert [span._call for span in held] == [None] * 3
+        spans.clear()
+
+
+@pytest.mark.parametrize("name", ["traceparent", "tracestate", "baggage"])
+def test_headers_of_the_caller_s_own_are_not_written_twice(name: str, libraries: Libraries) -> None:
+    library = libraries(Late, LateRequestPatch)
+    remote = SpanContext(0xA << 64, 0xB, True, TraceFlags(1), TraceState([("vendor", "1")]))
+    with capture(patch=False, baggage_hosts=("*.internal",)) as spans, trace.use_span(NonRecordingSpan(remote)):
+        plain(library)
+        request = library.request()
+        request.headers[name] = "mine"
+        library.client.send(request)
+        spans.clear()
+    usual, own = library.seen
+    assert set(usual) == {"host", "accept", "traceparent", "tracestate", "baggage"}
+    assert own[name] == "mine"
+    assert set(own) == ({"host", "accept", "traceparent"} if name == "traceparent" else set(usual))
+
+
+def test_what_else_is_written_meanwhile_is_left_alone(libraries: Libraries) -> None:
+    library = libraries(Late, LateRequestPatch)
+    lines: list[bytes] = []
+    sent = library.sent
+
+    def connect(request: Any) -> dict[str, str]:
+        library.module.write_headers(Items(httpx.Headers({"host": "proxy.internal"})), lines.append)
+        return sent(request)
+
+    with capture(patch=False) as spans:
+        plain(library)
+        library.sent = connect  # type: ignore[method-assign]  # for this one
+        plain(library)
+        spans.clear()
+    assert lines == [b"host: proxy.internal\r\n", b"\r\n"]
+    assert "traceparent" in library.seen[-1]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
