@@ -30,11 +30,11 @@ class LateHeaders(RawHeaders):
 
     def carry(self, parent: str, state: str | None, baggage: str | None) -> tuple[str, ...]:
         """See `Headers.carry`. What the caller has set is seen where the head is written."""
-        self.span._head = lines_of(parent, state, baggage), self._headers._list
+        self.span._head = _lines_of(parent, state, baggage), self._headers._list
         return LATE
 
 
-def lines_of(parent: str, state: str | None, baggage: str | None) -> str:
+def _lines_of(parent: str, state: str | None, baggage: str | None) -> str:
     """The lines of a head for these headers, the traceparent first."""
     text = f"traceparent: {parent}\r\n"
     if state is not None:

@@ -55,7 +55,7 @@ class Span(ReadableMixin):
 
     __slots__ = (
         "__weakref__",
-        "_call",  # of a request that goes out: what the engine knows of it (`instrument.carriers.Headers`); else None, or not there
+        "_call",  # of a request that goes out: a `carriers.Headers`, or what one is made of; else None, or not there
         "_end",  # ns since the epoch; 0 while open
         "_head",  # of a request whose headers go another way: what is to be written (`heads.LateHeaders`); else None, or not there
         "_kind",  # SpanKind
