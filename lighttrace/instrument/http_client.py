@@ -155,7 +155,7 @@ class HttpClientPatch(Patch):
                 _count(resends.count(self.read_attempt(*args, **kwargs)), call)
             if state.client_request_headers:
                 capture(span, semconv.HTTP_REQUEST_HEADER, state.client_request_headers, call)
-            if root and propagate.textmap is None and propagate.watched is None:
+            if root and propagate.watched[propagate.place] is propagate.plain:
                 # As `inject` does, without a step into it.
                 team = span._owner.team
                 try:

@@ -61,8 +61,7 @@ class RequestPatch(HttpClientPatch):
                     or (context and (type(context) not in bare or context._kind is CLIENT))
                     or noted
                     or state.client_request_headers
-                    or propagate.textmap is not None
-                    or (propagate.watched is not None and propagate.watched[propagate.place] is not propagate.own)
+                    or propagate.watched[propagate.place] is not propagate.plain
                     or type(headers := request.headers) is not stored
                     or TRACEPARENT in (store := headers._store)
                     or BAGGAGE in store

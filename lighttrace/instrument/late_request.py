@@ -70,8 +70,7 @@ class LateRequestPatch(HttpClientPatch):
                     or (context and (type(context) not in bare or context._kind is CLIENT))
                     or noted
                     or state.client_request_headers
-                    or propagate.textmap is not None
-                    or (propagate.watched is not None and propagate.watched[propagate.place] is not propagate.own)
+                    or propagate.watched[propagate.place] is not propagate.plain
                 ):
                     send = any_call
                 else:

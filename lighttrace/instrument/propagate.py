@@ -26,17 +26,22 @@ textmap: Any = None
 
 own: Any = None
 """The propagator that the program gets from `opentelemetry.propagate` unless it chooses another."""
-watched: Any = None
-"""The namespace of `opentelemetry.propagate`, once the program has imported it: see `chosen`."""
+watched: Any = {"": None}
+"""The namespace of `opentelemetry.propagate`, once the program has imported it; until then our own of the same shape."""
 place = ""
 """The variable in there that holds the global propagator."""
+plain: Any = None
+"""What it holds, `watched[place]`, as long as W3C's headers by hand are all that is wanted: one question for each request."""
 
 
 def use(propagator: Any, *, fast: bool) -> None:
     """Propagate with `propagator`; `fast` when it is W3C trace context and baggage, which is then written by hand."""
-    global textmap, own
+    global textmap, own, plain
     textmap = None if fast else propagator
     own = propagator
+    plain = propagator if fast else object()  # nothing is that
+    if not place:
+        watched[place] = propagator
 
 
 def watch(module: Any) -> None:
@@ -45,8 +50,22 @@ def watch(module: Any) -> None:
     module.set_global_textmap(own)
     space = vars(module)
     # The variable behind `get_global_textmap`, before 1.40 and since: where it is called otherwise, the function is asked.
-    place = next((name for name in ("_HTTP_TEXT_FORMAT", "propagator") if space.get(name) is own), "")
-    watched = space if place else _Asked(module)
+    found = next((name for name in ("_HTTP_TEXT_FORMAT", "propagator") if space.get(name) is own), "?")
+    if not place:
+        watched[found] = own  # for whoever has read the one and not the other yet: both cannot be exchanged at once
+    place = found
+    watched = space if found != "?" else _Asked(module)
+
+
+def as_it_is() -> tuple[Any, ...]:
+    """How things are propagated now, for `back_to`."""
+    return textmap, own, watched, place, plain
+
+
+def back_to(before: tuple[Any, ...]) -> None:
+    """Propagate as at the time of `as_it_is`."""
+    global textmap, own, watched, place, plain
+    textmap, own, watched, place, plain = before
 
 
 class _Asked:
@@ -63,9 +82,8 @@ class _Asked:
 
 def chosen() -> Any:
     """The propagator that must be asked, or None while W3C by hand will do. A program may set another at any time."""
-    if watched is None or watched[place] is own:
-        return textmap
-    return watched[place]
+    found = watched[place]
+    return textmap if found is own else found
 
 
 _FLAGS = [f"-{flags:02x}" for flags in range(256)]
@@ -77,7 +95,7 @@ def inject(span: Span | UnsampledSpan, context: Context | None, headers: Headers
 
     `context` is None where there was nothing in it but a span. `internal` says whether the other side may learn who calls: our baggage leaves only toward hosts of the company.
     """
-    if textmap is not None or (watched is not None and watched[place] is not own):
+    if watched[place] is not plain:
         return _inject_with(chosen(), span, Context() if context is None else context, headers, internal)
     if context is None:  # no baggage of the program's own
         try:

@@ -234,7 +234,7 @@ class Capture:
         self._swap_slots(engine.state, engine.State())  # as in a program that has just started
         engine.configure(config, self.provider, resolver)
         before_provider, before_sink = otel_trace._TRACER_PROVIDER, guard.sink
-        before_textmap, before = otel_propagate.get_global_textmap(), (propagate.textmap, propagate.own, propagate.watched)
+        before_textmap, before = otel_propagate.get_global_textmap(), propagate.as_it_is()
         propagator = composite(config.propagators)
         propagate.use(propagator, fast=set(config.propagators) == {"tracecontext", "baggage"})
         propagate.watch(otel_propagate)
@@ -246,7 +246,7 @@ class Capture:
         def restore() -> None:
             otel_trace._TRACER_PROVIDER = before_provider
             otel_propagate.set_global_textmap(before_textmap)
-            propagate.textmap, propagate.own, propagate.watched = before
+            propagate.back_to(before)
             guard.sink = before_sink
 
         self._saved.append(restore)
