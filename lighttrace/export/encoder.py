@@ -13,6 +13,7 @@ from lighttrace.export.protobuf import CACHED_KEYS, CACHED_VALUE, LENGTHS, encod
 from lighttrace.tracing.values import exportable, text_of
 
 if TYPE_CHECKING:
+    from lighttrace.tracing.local_trace import Far
     from lighttrace.tracing.owner import Owner
     from lighttrace.tracing.shared import Shared
     from lighttrace.tracing.span import Rare, Span
@@ -24,6 +25,8 @@ _FROM_OUTSIDE_THE_SPAN = frozenset(
     {semconv.TEAM, semconv.TEAM_SOURCE, semconv.CALLER_SERVICE, semconv.CALLER_TEAM, semconv.TRANSACTION, semconv.CUSTOMER}
 )
 """What a span's owner and its trace say of it. A span that says one of these itself must not say it twice."""
+
+_PATH, _QUERY = semconv.URL_PATH, semconv.URL_QUERY
 
 _pack_root = struct.Struct(">H16sHQ").pack  # trace id and span id, with their tags
 _pack_child = struct.Struct(">H16sHQHQ").pack  # and the parent's
@@ -143,9 +146,9 @@ def _one_by_one(attributes: Mapping[str, Any]) -> bytes:
 
 def attributes_of(span: "Span") -> dict[str, Any]:
     """All that a span says, each key once: what its owner and its trace say of it goes before what it says itself."""
-    own = {key if type(key) is str else str(key): value for key, value in span._own.items() if key != ""}
-    merged = {**span._shared.attributes, **own}
-    merged.update(span._owner.attributes)
+    own = {key if type(key) is str else str(key): value for key, value in span.said().items() if key != ""}
+    said = span._owner.attributes
+    merged = {**span._shared.attributes, **said, **own, **said}  # the second time for the values, and the first for the order
     if span._inherited is not None:
         merged.update(span._inherited.attributes)
     return merged
@@ -204,42 +207,49 @@ def encode_span(span: "Span") -> bytes:
     shared = span._shared
     frame = shared.frame
     if frame is not None:
-        # Most calls and statements: all but four numbers is as it was on the one before.
-        name, owner, kind, root, child, rest = frame
-        if (
-            span._name is name
-            and span._owner is owner
-            and span._kind is kind
-            and not span._own
-            and not span._status
-            and span._rare is None
-            and (local is None or local.far is None)
-        ):
+        # Most requests, calls and statements: all but four numbers, and little that is its own, is as it was on the one before.
+        name, owner, kind, size, rest = frame
+        if span._name is name and span._owner is owner and span._kind is kind and not span._status and span._rare is None:
             parent = span._parent_id
-            times = _pack_times(0x39, span._start, 0x41, span._end)
-            trace_id = span._root.to_bytes(16, "big") if local is None else local.id_bytes
-            if parent:
-                return b"".join((child, _pack_child(0x0A10, trace_id, 0x1208, span._span_id, 0x2208, parent), rest, times))
-            return b"".join((root, _pack_root(0x0A10, trace_id, 0x1208, span._span_id), rest, times))
+            if local is None:
+                tail = _TAIL
+                trace_id = span._root.to_bytes(16, "big")
+            else:
+                tail = _tail(local.far, parent)
+                trace_id = local.id_bytes
+            if tail:
+                own: Any = span._own
+                if own:
+                    said = b"".join(map(_attribute, own.items()))
+                elif span._path is None:
+                    said = b""
+                elif span._query is None:
+                    said = _attributes[_PATH, span._path]
+                else:
+                    said = _attributes[_PATH, span._path] + _attributes[_QUERY, span._query]
+                size += len(said) + len(tail)
+                if parent:
+                    ids = _pack_child(0x0A10, trace_id, 0x1208, span._span_id, 0x2208, parent)
+                    size += _PARENT
+                else:
+                    ids = _pack_root(0x0A10, trace_id, 0x1208, span._span_id)
+                head = _SPANS[size] if size < 4096 else b"\x12" + varint(size)
+                return b"".join((head, ids, rest, _pack_times(0x39, span._start, 0x41, span._end), said, tail))
+    parent = span._parent_id
+    owner = span._owner
+    own = span.said()
     if local is None:
         far = None
         trace_id = span._root.to_bytes(16, "big")
     else:
         far = local.far
         trace_id = local.id_bytes
-    parent = span._parent_id
-    owner = span._owner
-    own = span._own
-    if span._rare is not None or span._status:
+    usual = _tail(far, parent) if span._rare is None and not span._status else b""
+    end = usual
+    if not usual:
         end = _end_of(span)
-    elif far is None:
-        end = _TAIL
-    elif far.state:
-        end = _end_of(span)
-    else:
-        end = _REMOTE_TAIL if far.is_remote and parent == far.parent_id else _TAIL
-    if far is not None and far.inherited is not None:
-        end = (far.inherited.encoded or _said_once(far.inherited)) + end
+        if far is not None and far.inherited is not None:
+            end = (far.inherited.encoded or _said_once(far.inherited)) + end
     body = b"".join(
         (
             _pack_child(0x0A10, trace_id, 0x1208, span._span_id, 0x2208, parent)
@@ -248,25 +258,36 @@ def encode_span(span: "Span") -> bytes:
             _names[span._name][span._kind._value_],
             _pack_times(0x39, span._start, 0x41, span._end),
             shared.encoded if shared.encoded is not None else _said_once(shared),
-            (b"".join(map(_attribute, own.items())) if shared.plain else _mixed(own)) if own else b"",
             owner.encoded if owner.encoded is not None else _said_once(owner),
+            (b"".join(map(_attribute, own.items())) if shared.plain else _mixed(own)) if own else b"",
             end,
         )
     )
-    if end is _TAIL and not own and shared.attributes:
-        shared.frame = _frame(span)
+    if usual and shared.attributes:
+        # Where names or owners change all the time, this one gives way before another takes its place.
+        shared.frame = _frame(span) if frame is None else None
     size = len(body)
     return (_SPANS[size] if size < 4096 else b"\x12" + varint(size)) + body
 
 
+def _tail(far: "Far | None", parent: int) -> bytes:
+    """What comes after a span's own attributes where it has nothing else to say; nothing if the caller's tracestate is to be said."""
+    if far is None:
+        return _TAIL
+    if far.state:
+        return b""
+    end = _REMOTE_TAIL if far.is_remote and parent == far.parent_id else _TAIL
+    inherited = far.inherited
+    return end if inherited is None else (inherited.encoded or _said_once(inherited)) + end
+
+
 def _frame(span: "Span") -> tuple[Any, ...]:
-    """What a span with nothing of its own has in common with others of its name, owner and kind: the head of a root, of a child, and
-    what comes between ids and times.
+    """What a span has in common with others of its name, owner and kind: what stands between ids and times, and the size of a
+    root's that has nothing of its own, without its tail.
     """
     shared, owner = span._shared, span._owner
-    rest = b"".join((_names[span._name][span._kind._value_], shared.encoded or b"", owner.encoded or b"", _TAIL))
-    size = len(rest) + _IDS_AND_TIMES
-    return span._name, owner, span._kind, b"\x12" + varint(size), b"\x12" + varint(size + _PARENT), rest
+    rest = b"".join((_names[span._name][span._kind._value_], shared.encoded or b"", owner.encoded or b""))
+    return span._name, owner, span._kind, len(rest) + _IDS_AND_TIMES, rest
 
 
 def _with_care(span: "Span") -> bytes:

@@ -13,28 +13,34 @@ from lighttrace.instrument.call import disguise, stand_in
 from lighttrace.instrument.engine import Scope, keep, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_server import (
-    CALL,
+    CLIENT,
     EXPLICIT,
-    PATH,
-    QUERY,
-    ROUTE,
+    PREFIX,
     SCHEME,
     SERVER,
+    SPAN,
     STATUS,
-    ServerCall,
-    is_short,
+    Caller,
+    end,
+    fail,
+    find_caller,
+    is_failure,
+    method_of,
+    name_route,
     now,
     of_caller,
+    read_handler,
     read_method,
+    said,
     start,
 )
 from lighttrace.instrument.http_span import capture
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import SPAN_KEY, detach, read_current, readers, reset_current, set_current
-from lighttrace.tracing.owner import Owner
-from lighttrace.tracing.shared import Shared
+from lighttrace.tracing.shared import NOTHING_OWN
+from lighttrace.tracing.span import Span
 
-ADDRESS, PORT, CLIENT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT, semconv.CLIENT_ADDRESS
+ADDRESS, PORT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT
 AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
 # In one step each, as nearly every server gives them; where some are left out, they are read one by one.
 _CALLER = "method", "scheme", "http_version", "server"
@@ -61,9 +67,9 @@ class AsgiPatch(Patch):
 
         # Flat, because each request pays for each step into another function.
         async def wrapper(self_: Any, scope: Any, receive: Any, send: Any) -> Any:
-            if CALL in scope:  # an application inside another one has its span: the outer one's
+            if SPAN in scope:  # an application inside another one has its span: the outer one's
                 return await original(self_, scope, receive, send)
-            call = None
+            span: Any = None
             try:
                 if site.enabled and scope["type"] == "http":
                     prepare = self.prepare
@@ -77,64 +83,56 @@ class AsgiPatch(Patch):
                         fields = fields or ()
                     if tracer is not None and (state.exclude is None or not state.exclude[path or "/"]):
                         headers = dict(fields)
+                        address = client[0] if client else None
                         try:
-                            name, shared = state.callers[_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent")]
-                        except (KeyError, TypeError):  # something is left out, or a list; or it is a caller's first request
-                            name, shared = _look_up(scope, headers)
-                        attributes: dict[str, Any] = {PATH: path or "/"}
-                        if query:
-                            attributes[QUERY] = redaction.queries[query]
-                        if client:
-                            attributes[CLIENT] = client[0]
-                        context = read_current()
-                        # As quickly as it can be told that nothing but W3C's headers is wanted.
-                        if propagate.textmap is None and (
-                            propagate.watched is None or propagate.watched[propagate.place] is propagate.own
-                        ):
-                            chosen = None
-                        else:
-                            chosen = propagate.chosen()
-                        found = None
-                        if chosen is None:
-                            if b"traceparent" in headers or b"baggage" in headers:
-                                found = _carried(scope, headers)
-                        else:
-                            context = of_caller(*propagate.extract_with(chosen, scope, _ScopeGetter, context))
-                        made = AsgiCall()
-                        made.method = name
-                        made.prefix = root.rstrip("/") if root else ""
-                        made.site = site
-                        made.status = 0
-                        made.ended = made.matched = None
-                        if found is None and not context and tracer.pipeline.keeps_roots:
-                            made.span = span = tracer.start_root(name, SERVER, attributes, shared)
-                            made.token = set_current(Context({SPAN_KEY: span}) if readers else span)
-                        else:
-                            start(made, tracer, name, attributes, context, shared, found)
-                        call = scope[CALL] = made
-                        if state.server_request_headers:
-                            capture(
-                                call.span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(scope["headers"])
+                            known = state.callers.get(
+                                (_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent"), address)
                             )
+                        except (KeyError, TypeError):  # something is left out, or a list
+                            known = None
+                        if known is None:
+                            known = _look_up(scope, headers, address)
+                        path = path or "/"
+                        query = redaction.queries[query] if query else None
+                        context = read_current()
+                        found = None
+                        if propagate.watched[propagate.place] is not propagate.plain:
+                            context = of_caller(*propagate.extract_with(propagate.chosen(), scope, _ScopeGetter, context))
+                        elif b"traceparent" in headers or b"baggage" in headers:
+                            found = _carried(scope, headers)
+                        if found is None and not context and tracer.pipeline.keeps_roots:
+                            name, shared, address = known
+                            started: Any = tracer.start_root(name, SERVER, NOTHING_OWN, shared)
+                            started._path = path
+                            started._query = query
+                            if address is not None:
+                                started.own()[CLIENT] = address
+                            token = set_current(Context({SPAN_KEY: started}) if readers else started)
+                        else:
+                            started, _, token = start(tracer, known, path, query, context, found)
+                        span = scope[SPAN] = started
+                        if root:
+                            scope[PREFIX] = root.rstrip("/")
+                        if state.server_request_headers:
+                            capture(span, semconv.HTTP_REQUEST_HEADER, state.server_request_headers, _Headers(scope["headers"]))
             except Exception as error:
-                # The call, if there is one by now, is ended and taken off the context below.
+                # The span, if there is one by now, is ended and taken off the context below.
                 site.failed(error)
-            if call is None:
+            if span is None:
                 return await original(self_, scope, receive, send)
             try:
-                # The call does not hold what the server gave: that holds the scope, in which the call is.
-                result = await original(self_, scope, receive, partial(_hear, call, send))
+                result = await original(self_, scope, receive, partial(_hear, span, site, send))
             except BaseException as error:
-                call.fail(error)
-                detach(call.token)
-                call.end(call.ended)
+                fail(span, error)
+                detach(token)
+                _end(span)
                 raise
             try:
-                reset_current(call.token)
+                reset_current(token)
             except (ValueError, RuntimeError):
                 guard.count("context.detached_elsewhere")
-            if not call.span._end:
-                call.end(call.ended)
+            if not span._end:
+                _end(span)
             return result
 
         return disguise(wrapper, original)
@@ -164,27 +162,26 @@ class RoutePatch(Patch):
 
         def before(route: Any, scope: Any, receive: Any, send: Any) -> Any:
             try:
-                call = scope.get(CALL)
-                if call is not None and call.matched is not route and site.enabled:
-                    call.matched = route
-                    span = call.span
-                    if not span._end:
-                        if within in scope and self.read_within is not None:
-                            template, handler = self.read_within(route, scope)
-                        else:
-                            read_route = self.read_route
-                            template, handler = read_route(route)
-                        if call.prefix and template is not None:
-                            template = call.prefix + template
-                        try:
-                            # By its code and not itself: a handler made for one request must not be kept. And by its number: the
-                            # hash of code is made of all constants in it, anew each time.
-                            name, found, _ = state.routed[call.method, template, id(handler.__code__)]
-                        except (AttributeError, KeyError):
-                            name, found, _ = call.look_up(template, handler)
-                        if name is not None:
-                            span._name = name
-                            span._own[ROUTE] = template
+                span = scope.get(SPAN)
+                # A seam is heard twice where a framework's class of routes calls its base class's.
+                if span is not None and not span._end and span._call is not route and site.enabled:
+                    span._call = route
+                    if within in scope and self.read_within is not None:
+                        template, handler = self.read_within(route, scope)
+                    else:
+                        read_route = self.read_route
+                        template, handler = read_route(route)
+                    if PREFIX in scope and template is not None:
+                        template = scope[PREFIX] + template
+                    # By its code and not itself: a handler made for one request must not be kept. And by its number: the
+                    # hash of code is made of all constants in it, anew each time.
+                    code = getattr(handler, "__code__", handler)
+                    key = span._shared, template, id(code)
+                    known = state.routes.get(key)
+                    if known is None:
+                        _name(span, key, handler, code)
+                    else:
+                        span._name, found, span._shared, _ = known
                         if found is not None and span._owner.source not in EXPLICIT:
                             span._owner = found
             except Exception as error:
@@ -194,70 +191,58 @@ class RoutePatch(Patch):
         return stand_in(before, original)
 
 
-class AsgiCall(ServerCall):
-    """The request, and its way back: hears the status and the last byte."""
+def _name(span: Span, key: Any, handler: Any, kept: Any) -> None:
+    _, route, number = key
+    method = method_of(span)
+    known = state.routed.get((method, route, number))
+    if known is None:
+        # Another object cannot have its number while it is kept here.
+        known = keep(state.routed, (method, route, number), (*read_handler(method, route, handler), kept), 4096)
+    name, found, _ = known
+    name_route(span, name, route, found, key, kept)
 
-    __slots__ = ("ended", "matched")
 
-    ended: int | None  # when the last byte of a failed request went out
-    matched: Any  # the route that was told last: a seam is heard twice where a framework's class of routes calls its base class's
-
-    def look_up(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None, Any]:
-        """The same as `read`, remembered, and with it what has the number that it is remembered by."""
-        routed = state.routed
-        kept = getattr(handler, "__code__", handler)
-        key = self.method, route, id(kept)
-        known = routed.get(key)
-        if known is None:
-            # Another object cannot have that number while this one is kept here.
-            known = keep(routed, key, (*self.read(route, handler), kept), 4096)
-        return known  # type: ignore[no-any-return]  # a cache of anything
-
-    def send(self, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
-        """What the application calls in the place of the server's `send`. Adds no coroutine: it hands on the one it was given."""
-        try:
+def _hear(span: Any, site: guard.Site, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
+    """What the application calls in the place of the server's `send`. Adds no coroutine: it hands on the one it was given."""
+    try:
+        if not span._end:  # else it is not sampled, or was ended already
             kind = message["type"]
             if kind == "http.response.start":
-                self.status = message["status"]
-                if state.server_response_headers:
-                    capture(self.span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Headers(message["headers"]))
-            elif kind == "http.response.body" and not message.get("more_body"):
-                status = self.status
-                span: Any = self.span
-                if status >= 500:
-                    # The exception behind a 500 comes up only after the response has gone out: wait for it.
-                    self.ended = now()
-                elif status and not span._end:  # flat, as nearly every response comes here
-                    span._own[STATUS] = status
-                    span.end()
+                status = message["status"]
+                more = span._shared.further.get(status)
+                if more is not None:
+                    span._shared = more
                 else:
-                    self.end()
-        except Exception as error:
-            self.site.failed(error)
-        return send(message)
+                    said(span, status)
+                if state.server_response_headers:
+                    capture(span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Headers(message["headers"]))
+            elif kind == "http.response.body" and not message.get("more_body"):
+                if STATUS in span._own and is_failure(span._own[STATUS]):
+                    # The exception behind a 500 comes up only after the response has gone out: wait for it.
+                    span._call = now()
+                else:
+                    span.end()
+    except Exception as error:
+        site.failed(error)
+    return send(message)
 
 
-_hear = AsgiCall.send  # a method of an object would have to be made for each request
+def _end(span: Any) -> None:
+    """End the span of a request that is over: at its last byte, where it had one."""
+    at = getattr(span, "_call", None)
+    end(span, at if type(at) is int else None)
 
 
-def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes]) -> tuple[str, Shared]:
-    """The name of a caller's spans before there is a route, and the attributes that all of them have."""
-    callers = state.callers
-    method, scheme, version, server = map(scope.get, _CALLER)
+def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes], address: str | None) -> Caller:
+    *who, server = map(scope.get, _CALLER)
     server = tuple(server) if server else None  # the specification lets it be a list
     host, agent = headers.get(b"host"), headers.get(b"user-agent")
-    key = (method, scheme, version, server), host, agent
-    known = callers.get(key)
-    if known is None:
-        known = _read_first(method, scheme, version, server, host, agent)
-        if is_short(method, host, agent):
-            keep(callers, key, known, 2048)
-    return known
+    return find_caller(((*who, server), host, agent, address), (*who, server, host, agent), address, _read_first)
 
 
 def _read_first(
     method: str | None, scheme: str | None, version: str | None, server: Any, host: bytes | None, agent: bytes | None
-) -> tuple[str, Shared]:
+) -> tuple[str, dict[str, Any]]:
     scheme = scheme or "http"
     name, attributes = read_method(method or "GET")
     address, port = _read_host(host, server, scheme)
@@ -266,7 +251,7 @@ def _read_first(
         attributes[AGENT] = agent.decode("latin-1")
     if version:
         attributes[VERSION] = version
-    return name, Shared(attributes)
+    return name, attributes
 
 
 def _read_host(header: bytes | None, server: Any, scheme: str) -> tuple[str, int]:

@@ -25,6 +25,34 @@ class Bounded(dict[Any, Any]):
         super().__setitem__(key, value)
 
 
+class Patient(dict[Any, Any]):
+    """A cache of what saves a little each time: full, it takes nothing in until that was missed for a long while.
+
+    Emptied whenever it is full, as a `Bounded`, it would cost more than it saves as soon as a little more is asked for than it holds.
+    Read it with `get`, and write only what there `has_room` for.
+    """
+
+    __slots__ = ("missed", "most")
+
+    def __init__(self, most: int = 1024) -> None:
+        self.most = most
+        self.missed = 0
+
+    def has_room(self) -> bool:
+        """Whether something more is worth keeping."""
+        if len(self) < self.most:
+            return True
+        self.missed += 1
+        if self.missed < _PATIENCE * self.most:
+            return False
+        self.missed = 0
+        self.clear()
+        return True
+
+
+_PATIENCE = 16  # times as many questions in vain as there are answers
+
+
 def keep(cache: dict[Any, Any], key: Any, value: Any, most: int) -> Any:
     """Put `value` into a cache and give it back; full, it is emptied as a `Bounded` is.
 
@@ -41,6 +69,7 @@ class State:
 
     __slots__ = (
         "_provider",
+        "anywhere",
         "baggage_hosts",
         "caller",
         "callers",
@@ -54,6 +83,7 @@ class State:
         "redacted_parameters",
         "resolver",
         "routed",
+        "routes",
         "server_request_headers",
         "server_response_headers",
         "service",
@@ -79,9 +109,11 @@ class State:
         self.baggage_hosts: tuple[str, ...] = ()
         # What was learned under this configuration. Another one brings new caches: a request that is under way writes into the
         # one that it read.
-        self.callers: dict[Any, Any] = {}  # what many requests have in common: the span's name and its first attributes
+        self.callers = Patient()  # what many requests have in common: the span's name and its first attributes
+        self.anywhere: dict[Any, Any] = {}  # the same, whatever the caller's address is
         self.routed: dict[Any, Any] = {}  # method, route and handler: the span's name and its owner
         self.matched: dict[Any, Any] = {}  # method, prefix and the number of what a framework found: the same, see `MatchPatch`
+        self.routes = Patient()  # what a caller's requests share and what they found: the same, and what they share then
         self.told = Bounded(1024)  # short baggage: what it says of the caller, see `propagate.read_caller`
 
     @property
@@ -117,7 +149,7 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.caller.clear()
     state.exclude = Excluded(tuple(config.exclude)) if config.exclude else None
     state.known_methods = config.http_known_methods
-    state.callers = {}  # after the methods that it holds the names of
+    state.callers, state.anywhere = Patient(), {}  # after the methods that it holds the names of
     state.client_request_headers = config.client_request_headers
     state.client_response_headers = config.client_response_headers
     state.server_request_headers = config.server_request_headers
@@ -132,6 +164,7 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.baggage_hosts = tuple(config.baggage_hosts)
     state.routed = {}  # after the resolver: who reads this one asks that one
     state.matched = {}
+    state.routes = Patient()
     Settings.salt = config.customer_salt.encode()
     state.provider = provider
 

@@ -22,63 +22,65 @@ from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, is_alone, set_current, with_value
 from lighttrace.tracing.owner import Owner, owner
-from lighttrace.tracing.shared import Shared
+from lighttrace.tracing.shared import NOTHING_OWN, Shared
 from lighttrace.tracing.span import ERROR, Span, UnsampledSpan
 from lighttrace.tracing.tracer import Tracer
 from lighttrace.tracing.transaction import handed_down
 
 SERVER = SpanKind.SERVER
-CALL = "lighttrace.call"
-"""The key under which a WSGI environ or ASGI scope holds its `ServerCall`."""
+SPAN = "lighttrace.span"
+"""The key under which a WSGI environ or ASGI scope holds the span of its request, sampled or not."""
+PREFIX = "lighttrace.prefix"
+"""The key under which it holds what comes before the application's routes; not there where nothing does."""
 
 METHOD, ROUTE, PATH, QUERY = semconv.HTTP_REQUEST_METHOD, semconv.HTTP_ROUTE, semconv.URL_PATH, semconv.URL_QUERY
 SCHEME, STATUS, ERROR_TYPE = semconv.URL_SCHEME, semconv.HTTP_RESPONSE_STATUS_CODE, semconv.ERROR_TYPE
+CLIENT = semconv.CLIENT_ADDRESS
+OTHER = "HTTP"  # instead of a method that is not known, in a span's name
 _put = dict.__setitem__
 
 
-class ServerCall:
-    """One request being answered. Ends once: at its last byte, or when the application gives up.
-
-    The protocol's own code makes it; its class adds the way back of the response.
-    """
-
-    __slots__ = ("context", "method", "prefix", "site", "span", "status", "token")
-
-    span: Span | UnsampledSpan
-    context: Any  # in which the application runs, as it stands in `current`; for what a WSGI body is made of later
-    method: str  # as it stands in the span's name
-    site: guard.Site
-    status: int  # 0 until the application has said
-    prefix: str  # of the application's routes
-    token: Any
-
-    def read(self, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
-        """The name of a route's spans and who owns them."""
-        name = f"{self.method} {route}" if route is not None else None
-        found = owner_of(handler, name or self.method, route) if handler is not None and state.resolver is not None else None
-        return name, found
-
-    def end(self, at: int | None = None) -> None:
-        """End the span with the status that was sent."""
-        span: Any = self.span
-        if span._end:  # or it is not sampled
+def said(span: Span, status: int) -> None:
+    """Put the status that the application has said on its request's span, where others of its caller and route cannot give it theirs."""
+    status = int(status)  # a member of `http.HTTPStatus` is one, too
+    shared = span._shared
+    if status < 500 and STATUS not in shared.attributes and STATUS not in span._own:
+        more = shared.with_more(status, {STATUS: status})
+        if more is not None:
+            span._shared = more
             return
-        status = self.status
-        if status:
-            span._own[STATUS] = status
-            if status >= 500 and span._status != ERROR:
-                span._status = ERROR
-                span._own.setdefault(ERROR_TYPE, str(status))
-        span.end(at)
+    own_of(span, STATUS)[STATUS] = status
 
-    def fail(self, error: BaseException) -> None:
-        """The application raised: the server will answer 500, or hang up."""
-        span = self.span
-        if type(span) is Span and not span._end:
-            # The framework may have told us already, of an exception that bears no mark.
-            errors.fail(span, error, record=not (span._status == ERROR and _recorded(span, error)))
-            if not self.status and span._status == ERROR:
-                self.status = 500
+
+def own_of(span: Span, key: str) -> dict[str, Any]:
+    """The span's own attributes, with no other value of `key` among those that it shares."""
+    return span._attributes if key in span._shared.attributes else span.own()
+
+
+def end(span: Any, at: int | None = None) -> None:
+    """End the span of a request, if it has not ended, with the status that was said."""
+    if span._end:  # or it is not sampled
+        return
+    own = span._own
+    # Those of failures are never shared, and few others are not.
+    if STATUS in own and is_failure(own[STATUS]) and span._status != ERROR:
+        span._status = ERROR
+        own.setdefault(ERROR_TYPE, str(own[STATUS]))
+    span.end(at)
+
+
+def is_failure(status: Any) -> bool:
+    """Whether a status, which the program may have set to anything, says that the server failed."""
+    return type(status) is int and status >= 500
+
+
+def fail(span: Span | UnsampledSpan, error: BaseException) -> None:
+    """The application raised: the server will answer 500, or hang up."""
+    if type(span) is Span and not span._end:
+        # The framework may have told us already, of an exception that bears no mark.
+        errors.fail(span, error, record=not (span._status == ERROR and _recorded(span, error)))
+        if span._status == ERROR:
+            span._attributes.setdefault(STATUS, 500)
 
 
 def _recorded(span: Span, error: BaseException) -> bool:
@@ -127,18 +129,16 @@ class MatchPatch(Patch):
         def afterwards(self_: Any) -> Any:
             result = original(self_)
             try:
-                call = read_carrier(self_).get(CALL)
-                if call is not None and site.enabled:
-                    span = call.span
-                    if not span._end:
-                        match = read_found(self_)
-                        try:
-                            name, route, found, _ = state.matched[call.method, call.prefix, id(match)]
-                        except KeyError:
-                            name, route, found, _ = self._look_up(call, match, self_)
-                        if name is not None:
-                            span._name = name
-                            span._own[ROUTE] = route
+                carrier = read_carrier(self_)
+                span = carrier.get(SPAN)
+                if span is not None and not span._end and site.enabled:
+                    match = read_found(self_)
+                    key = span._shared, carrier.get(PREFIX), id(match)
+                    known = state.routes.get(key)
+                    if known is None:
+                        self._name(span, key, match, self_)
+                    else:
+                        span._name, found, span._shared, _ = known
                         if found is not None and span._owner.source not in EXPLICIT:
                             span._owner = found
             except Exception as error:
@@ -147,15 +147,50 @@ class MatchPatch(Patch):
 
         return disguise(afterwards, original)
 
-    def _look_up(self, call: ServerCall, match: Any, self_: Any) -> tuple[str | None, str | None, Owner | None, Any]:
-        """The name of a route's spans, its template, and who owns them."""
+    def _name(self, span: Span, key: Any, match: Any, self_: Any) -> None:
         matched = state.matched
-        route, handler = self.read_match(self_)
-        if call.prefix and route is not None:
-            route = call.prefix + route
-        name, found = call.read(route, handler)
-        # Another object cannot have its number while it is kept here.
-        return keep(matched, (call.method, call.prefix, id(match)), (name, route, found, match), 4096)  # type: ignore[no-any-return]  # a cache of anything
+        _, prefix, number = key
+        method = method_of(span)
+        known = matched.get((method, prefix, number))
+        if known is None:
+            route, handler = self.read_match(self_)
+            if prefix and route is not None:
+                route = prefix + route
+            # Another object cannot have its number while it is kept here.
+            known = keep(matched, (method, prefix, number), (*read_handler(method, route, handler), route, match), 4096)
+        name, found, route, _ = known
+        name_route(span, name, route, found, key, match)
+
+
+def method_of(span: Span) -> str:
+    """The method of a request as it stands in the name of its span."""
+    method = span._shared.attributes.get(METHOD) or span._own.get(METHOD)  # it has a dict of its own then
+    return method if type(method) is str and method != "_OTHER" else OTHER
+
+
+def read_handler(method: str, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
+    """The name of a route's spans, and who owns them."""
+    name = f"{method} {route}" if route is not None else None
+    found = owner_of(handler, name or method, route) if handler is not None and state.resolver is not None else None
+    return name, found
+
+
+def name_route(span: Span, name: str | None, route: str | None, found: Owner | None, key: Any, kept: Any) -> None:
+    """Put the route that a framework has found on the span, and who owns it; remember under `key`, which begins with what the
+    span shares, and holds the number of `kept`, what spans of that route share.
+    """
+    if name is not None:
+        span._name = name
+        shared = key[0]
+        if shared.lasts and span._shared is shared and ROUTE not in shared.attributes and state.routes.has_room():
+            more = Shared({**shared.attributes, ROUTE: route})
+            more.expect_more()
+            state.routes[key] = name, found, more, kept
+            span._shared = more
+        else:
+            own_of(span, ROUTE)[ROUTE] = route
+    if found is not None and span._owner.source not in EXPLICIT:
+        span._owner = found
 
 
 class MountPatch(Patch):
@@ -171,9 +206,8 @@ class MountPatch(Patch):
     def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             carrier, route, _ = self.read_route(*args, **kwargs)
-            call = carrier.get(CALL)
-            if call is not None and route:
-                call.prefix += route
+            if route and SPAN in carrier:
+                carrier[PREFIX] = carrier.get(PREFIX, "") + route
         except Exception as error:
             self.site.failed(error)
 
@@ -193,9 +227,9 @@ class FailurePatch(Patch):
     def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             carrier, error = self.read_failure(*args, **kwargs)
-            call = carrier.get(CALL)
-            if call is not None:
-                call.fail(error)
+            span = carrier.get(SPAN)
+            if span is not None:
+                fail(span, error)
         except Exception as ours:
             self.site.failed(ours)
 
@@ -233,10 +267,44 @@ def read_method(method: str) -> tuple[str, dict[str, Any]]:
     """The name that a request's span starts with, and the attributes that say its method."""
     if method in state.known_methods:
         return method, {METHOD: method}
-    return "HTTP", {METHOD: "_OTHER", semconv.HTTP_REQUEST_METHOD_ORIGINAL: method[:64]}
+    return OTHER, {METHOD: "_OTHER", semconv.HTTP_REQUEST_METHOD_ORIGINAL: method[:64]}
 
 
-def is_short(*said: str | bytes | None) -> bool:
+Caller = tuple[str, Shared, str | None]
+"""The name of a caller's spans before there is a route, what all of them share, and its address where that is not among it."""
+
+
+def find_caller(
+    key: tuple[Any, ...], said: tuple[Any, ...], address: str | None, read: Callable[..., tuple[str, dict[str, Any]]]
+) -> Caller:
+    """Who sends a request, remembered under `key` for the next one: what it has `said` of itself, and at which address it is.
+
+    `read` makes the name and the attributes of `said`. Those of one address are few in most programs, which are called by other
+    programs or through a proxy. Where there are many, they share what they have said.
+    """
+    found: Caller | None = state.callers.get(key)
+    if found is not None:
+        return found
+    anywhere = state.anywhere
+    known = anywhere.get(said)
+    if known is None:
+        name, attributes = read(*said)
+        known = name, Shared(attributes)
+        if is_short(said):
+            known[1].expect_more()
+            keep(anywhere, said, known, 2048)
+    name, shared = known
+    address = address or None
+    if not shared.lasts or not is_short((address,)) or not state.callers.has_room():
+        return name, shared, address
+    if address is not None:
+        shared = Shared({**shared.attributes, CLIENT: address})
+        shared.expect_more()
+    state.callers[key] = found = name, shared, None
+    return found
+
+
+def is_short(said: tuple[Any, ...]) -> bool:
     """Whether what a request says of its caller may be kept for the next one: anybody can send a long header, each time another."""
     return sum([len(text) for text in said if text]) <= _KEPT
 
@@ -251,30 +319,38 @@ def of_caller(context: Context, members: Mapping[str, Any] | None) -> Context:
 
 
 def start(
-    call: ServerCall, tracer: Tracer, name: str, attributes: dict[str, Any], parent: Any, shared: Shared, found: Any
-) -> None:
-    """Start the span of a request in the context `parent`, and make it current.
+    tracer: Tracer, caller: Caller, path: str, query: str | None, parent: Any, found: Any
+) -> tuple[Span | UnsampledSpan, Any, Any]:
+    """Start the span of a request in the context `parent`, make it current, and give it, what stands in `current` for it, and
+    the token for what was there before.
 
     `found` are its W3C headers (see `propagate.read_caller`), or None where there are none that have not been read yet. A request
     that has nothing of all that, and is recorded for sure, is started by the protocol's own code in as few steps.
     """
     span: Span | UnsampledSpan
+    name, shared, address = caller
     if found is not None:
         if not parent and tracer.pipeline.direct:
-            caller = propagate.read_caller(*found)
-            if caller is not None:
-                call.span = call.context = span = tracer.start_entry(name, SERVER, attributes, shared, *caller)
-                call.token = set_current(span)
-                return
+            who = propagate.read_caller(*found)
+            if who is not None:
+                span = tracer.start_entry(name, SERVER, NOTHING_OWN, shared, *who)
+                if type(span) is Span:
+                    span._path, span._query = path, query
+                    if address is not None:
+                        span.own()[CLIENT] = address
+                return span, span, set_current(span)
         parent = of_caller(*propagate.extract(parent, *found))
-    call.span = span = tracer.start(name, SERVER, attributes, parent, None, shared)
+    attributes: dict[str, Any] = {PATH: path}
+    if query is not None:
+        attributes[QUERY] = query
+    if address is not None:
+        attributes[CLIENT] = address
+    span = tracer.start(name, SERVER, attributes, parent, None, shared)
     if not parent or is_alone(parent):
-        call.context = span
-        call.token = set_current(span)
-    else:
-        call.context = made = Context(parent)
-        _put(made, SPAN_KEY, span)
-        call.token = set_current(made)
+        return span, span, set_current(span)
+    made = Context(parent)
+    _put(made, SPAN_KEY, span)
+    return span, made, set_current(made)
 
 
 def now() -> int:

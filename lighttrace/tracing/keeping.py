@@ -160,7 +160,7 @@ class Keeper:
                 self._judge(span, fate)
             if fate.kept and fate.reason is not None:
                 # A dict of its own: somebody else's processor may be reading the other one on its thread.
-                span._own = {**span._own, semconv.KEEP_REASON: fate.reason}
+                span._own = {**span.said(), semconv.KEEP_REASON: fate.reason}
             held.append(span)
             self._go(held, fate)
 

@@ -92,7 +92,7 @@ class ReadableMixin:
 
         me: Any = self
         # The start of a span looks at values only; a key that is no text becomes it here and in the encoder.
-        merged = {**me._shared.attributes, **{str(key): value for key, value in me._own.items() if key != ""}}
+        merged = {**me._shared.attributes, **{str(key): value for key, value in me.said().items() if key != ""}}
         merged.update(me._owner.attributes)
         if me._inherited is not None:
             merged.update(me._inherited.attributes)

@@ -21,6 +21,16 @@ class Shared:
         self.further: Mapping[Any, Shared] = _NONE_YET  # these and more, by what brought it: a status, for example
         self.plain = True  # what is said of the span's own attributes, too
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it is worth adding to, for all those to come."""
+        return self.further is not _NONE_YET
+
+    def expect_more(self) -> None:
+        """Say that these come again and again: then the first that is added to them is remembered at once."""
+        if self.attributes and self.further is _NONE_YET:
+            self.further = {}
+
     def with_more(self, what: Any, attributes: Mapping[str, Any]) -> "Shared | None":
         """These and `attributes`, remembered in `further`. None where that is not worth it, and they are to be the span's own.
 
@@ -35,8 +45,7 @@ class Shared:
         """
         further = self.further
         if further is _NONE_YET:
-            if self.attributes:
-                self.further = {}
+            self.expect_more()
             return None
         if len(further) >= _FEW:
             return None

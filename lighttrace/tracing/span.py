@@ -12,7 +12,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status,
 from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace.span import TraceState
 
-from lighttrace import guard
+from lighttrace import guard, semconv
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import bare
 from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
@@ -55,16 +55,18 @@ class Span(ReadableMixin):
 
     __slots__ = (
         "__weakref__",
-        "_call",  # of a request that goes out: a `carriers.Headers`, or what one is made of; else None, or not there
+        "_call",  # what a protocol's code notes of the request that it is for (`carriers`, `wsgi`, `asgi`); else None
         "_end",  # ns since the epoch; 0 while open
         "_head",  # of a request whose headers go another way: what is to be written (`heads.LateHeaders`); else None, or not there
         "_kind",  # SpanKind
         "_local",  # LocalTrace, or None: nobody has asked for it yet
         "_name",
         "_open",  # there until ended: deleting it is the one atomic test-and-set that costs nothing
-        "_own",  # dict owned by this span: its attributes beside those in `_shared`; or NOTHING_OWN
+        "_own",  # dict owned by this span: its attributes beside those in `_shared`; or NOTHING_OWN (see `said`)
         "_owner",  # Owner
         "_parent_id",  # int, 0 for a root
+        "_path",  # of a request that comes in: its path, a str; it counts while `_own` is NOTHING_OWN. Else None
+        "_query",  # the same for its query; None where it has none
         "_rare",  # Rare or None
         "_root",  # of a span whose `_local` is None, and which is sampled and a root then: the id of its trace; else not there
         "_shared",  # Shared: attributes that other spans have, too
@@ -86,6 +88,8 @@ class Span(ReadableMixin):
     _end: int
     _span_id: int
     _parent_id: int
+    _path: str | None
+    _query: str | None
     _status: int
     _shared: Shared
     _open: object
@@ -285,7 +289,17 @@ class Span(ReadableMixin):
     def own(self) -> dict[str, Any]:
         """Its own attributes, to be added to: made on first use, where it was started without."""
         own = self._own
-        return own if own is not NOTHING_OWN else settled(self, "_own", {}, NOTHING_OWN)
+        return own if own is not NOTHING_OWN else settled(self, "_own", dict(self.said()), NOTHING_OWN)
+
+    def said(self) -> "Mapping[str, Any]":
+        """Its own attributes, to be read. The path and the query of a request stand on the span, each for itself, until somebody asks.
+
+        A dict for the two of them would be all that a request leaves behind for the garbage collector to look at.
+        """
+        own, path = self._own, self._path
+        if own is not NOTHING_OWN or path is None:
+            return own
+        return {semconv.URL_PATH: path} if self._query is None else {semconv.URL_PATH: path, semconv.URL_QUERY: self._query}
 
     def rare(self) -> Rare:
         """The part that few spans have, made on first use."""

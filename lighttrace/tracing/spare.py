@@ -28,7 +28,7 @@ def fresh() -> Span:
     much for each step that it makes once per request.
     """
     span = Span()
-    span._rare = span._local = None
+    span._rare = span._local = span._call = span._path = span._query = None
     span._parent_id = span._status = 0
     return span
 
@@ -63,7 +63,8 @@ def reuse(spans: list[Span]) -> None:
         return
     for span in _with(spans, _alone)[:room]:
         # What it said must not outlive it, nor what it belonged to.
-        span._name = span._own = span._shared = span._owner = span._rare = span._local = span._tracer = None  # type: ignore[assignment]
+        span._name = span._own = span._shared = span._owner = span._tracer = None  # type: ignore[assignment]
+        span._rare = span._local = span._call = span._path = span._query = None
         span._parent_id = span._status = 0
         # Its times and ids stay until others take their place: a thousand numbers that are given back at once lie where the
         # program's next thousand objects are put then, and none of that is in its processor's cache.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def weigh(span: "Span") -> int:
     """About how many bytes a span holds."""
-    size = 600 + _weigh_attributes(span._own)
+    size = 600 + _weigh_attributes(span.said())
     rare = span._rare
     if rare is not None:
         size += len(rare.message or "")

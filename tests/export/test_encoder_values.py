@@ -65,7 +65,7 @@ def test_what_a_trace_hands_down_is_said_once() -> None:
     handed.attributes = {semconv.CALLER_TEAM: "web"}
     span._trace.inherited = handed
     span.end()
-    assert values(traced.decoded()[0]) == [(semconv.CALLER_TEAM, "web"), ("a", "b"), ("team", "payments")]
+    assert values(traced.decoded()[0]) == [("team", "payments"), (semconv.CALLER_TEAM, "web"), ("a", "b")]
 
 
 def test_keys_become_text_and_an_empty_one_is_left_out() -> None:

@@ -20,7 +20,7 @@ from lighttrace.export.file import FileExporter
 from lighttrace.export.grpc import GrpcExporter
 from lighttrace.export.http import HttpExporter
 from lighttrace.tracing.ids import new_span_id
-from lighttrace.tracing.owner import owner
+from lighttrace.tracing.owner import Owner, owner
 from lighttrace.tracing.pipeline import Pipeline
 from lighttrace.tracing.provider import TracerProvider
 from lighttrace.tracing.shared import NOTHING_OWN, Shared
@@ -266,6 +266,7 @@ def _calls(shared: Shared) -> list[Any]:
     ]
     for span in spans[4:6]:
         span._own = NOTHING_OWN  # as that of a request that was answered has it, whose attributes all are its caller's
+    spans += _requests(call, root, remote)
     for change in (
         lambda span: span.update_name("GET /other"),
         lambda span: span.set_team("fraud"),
@@ -285,6 +286,23 @@ def _calls(shared: Shared) -> list[Any]:
     return spans
 
 
+def _requests(call: Any, root: Any, remote: SpanContext) -> Iterator[Any]:
+    """Spans of requests that came in from here and there, with a path and a query."""
+    inherited = Owner(None, "service")
+    inherited.attributes = {"lighttrace.caller.service": "shop"}
+    stateless = SpanContext(0xA, 0xB, True, TraceFlags(1))
+    for path, query in (("/items/7", None), ("/items/7", "page=2"), ("/items/" + "x" * 5000, "page=2")):
+        for caller in (None, root, NonRecordingSpan(remote), NonRecordingSpan(stateless)):
+            for handed_down in (None, inherited):
+                span = call(set_span_in_context(caller) if caller is not None else None)
+                span._own, span._path, span._query = NOTHING_OWN, path, query
+                if span._trace.far is not None:
+                    span._trace.far.inherited = handed_down
+                elif handed_down is not None:
+                    span.own()["client.address"] = "10.0.0.1"
+                yield span
+
+
 def test_a_span_is_encoded_alike_whatever_was_encoded_before_it() -> None:
     attributes = {"http.request.method": "GET", "server.address": "shop", "server.port": 80}
     spans = _calls(Shared(attributes))
@@ -292,6 +310,9 @@ def test_a_span_is_encoded_alike_whatever_was_encoded_before_it() -> None:
     for span in spans:
         span._shared = Shared(attributes)
         alone.append(decoded(encode_spans([span])))
+        if span._path is not None:
+            said = [(each.key, each.value.string_value or each.value.int_value) for each in alone[-1][0].attributes]
+            assert sorted(said) == sorted(span.attributes.items())
     shared = Shared(attributes)
     for span in spans:
         span._shared = shared

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from lighttrace.instrument import engine
-from lighttrace.instrument.engine import Scope, State
+from lighttrace.instrument.engine import Patient, Scope, State
 from tests.tracing.conftest import Tracing
 
 
@@ -57,3 +57,17 @@ def test_patches_may_be_made_while_the_provider_changes() -> None:
         thread.join(30)
         del engine._scopes[before:]
     assert all(scope.tracer is None for scope in made)
+
+
+def test_full_cache_is_emptied_once_it_was_of_no_help_for_long() -> None:
+    cache = Patient(3)
+    for number in range(3):
+        assert cache.has_room()
+        cache[number] = number
+    refused = 0
+    while not cache.has_room():
+        assert len(cache) == 3
+        refused += 1
+    assert (refused, len(cache)) == (16 * 3 - 1, 0)
+    cache.update(dict.fromkeys(range(3)))
+    assert not cache.has_room(), "what was missed before is forgotten"

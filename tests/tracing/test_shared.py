@@ -8,6 +8,7 @@ from opentelemetry.trace import SpanKind
 from lighttrace.tracing.settling import _claims
 from lighttrace.tracing.shared import MIXED, NOTHING, NOTHING_OWN, Shared
 from lighttrace.tracing.span import Span
+from lighttrace.tracing.weight import weigh
 from tests.tracing.conftest import Tracing
 
 
@@ -53,6 +54,42 @@ def test_a_span_with_nothing_of_its_own_gets_a_dict_when_something_is_set(tracin
     assert (dict(NOTHING_OWN), target.attributes) == ({}, {"server.address": "a"})
 
 
+def test_what_is_expected_again_remembers_the_first_that_is_added() -> None:
+    target = Shared({"server.address": "a"})
+    assert not target.lasts
+    target.expect_more()
+    assert target.lasts
+    more = target.with_more(200, status(200))
+    assert more is not None and more is target.further[200]
+    target.expect_more()
+    assert 200 in target.further
+    for empty in (NOTHING, MIXED):
+        empty.expect_more()
+        assert not empty.lasts
+
+
+@pytest.mark.parametrize("query", ["a=b", None])
+def test_path_and_query_stand_on_the_span_until_something_is_set(tracing: Tracing, query: str | None) -> None:
+    caller = Shared({"server.address": "a"})
+    expected: dict[str, Any] = {"url.path": "/items"} if query is None else {"url.path": "/items", "url.query": query}
+    usual, changed = (tracing.tracer.start("GET", SpanKind.SERVER, NOTHING_OWN, None, None, caller) for _ in range(2))
+    for span in (usual, changed):
+        span._path, span._query = "/items", query
+        assert span.said() == expected
+        assert weigh(span) > 600 + 80 * len(expected)
+    changed.set_attribute("cart.items", 3)
+    assert changed._own == {**caller.attributes, **expected, "cart.items": 3}
+    changed.set_attribute("url.path", "/of/its/own")
+    assert changed.said()["url.path"] == "/of/its/own"
+    for span in (usual, changed):
+        span.end()
+    assert [dict(span.attributes) for span in tracing.spans] == [
+        {**caller.attributes, **expected},
+        {**caller.attributes, **expected, "url.path": "/of/its/own", "cart.items": 3},
+    ]
+    assert usual._own is NOTHING_OWN
+
+
 class Interrupted(Span):
     """A span to which another thread comes while the `when`th look at its own attributes is being made."""
 
@@ -71,9 +108,9 @@ class Interrupted(Span):
         self.kept = own
 
 
-@pytest.mark.parametrize("when", [1, 2])
+@pytest.mark.parametrize("when", [1, 2, 3])
 def test_threads_that_ask_for_the_first_dict_at_once_get_the_same(when: int) -> None:
     span = Interrupted()
-    span.kept, span.when = NOTHING_OWN, when
+    span.kept, span.when, span._path = NOTHING_OWN, when, None
     assert span.own() is span.others is span.own()
     assert not _claims

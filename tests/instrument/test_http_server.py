@@ -1,0 +1,288 @@
+"""What a caller's requests share: the same spans come of it as where each has all of its own."""
+
+import asyncio
+import http
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Mount, Route
+from werkzeug.test import EnvironBuilder
+
+import lighttrace
+from lighttrace import semconv
+from lighttrace.instrument import engine
+from lighttrace.testing import capture
+from lighttrace.testing.kits.http_server import Owners
+from lighttrace.tracing.shared import NOTHING_OWN, Shared
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+WHO = f"{semconv.CALLER_SERVICE}=shop"
+
+
+class BoomError(Exception):
+    """What a handler of these raises."""
+
+
+def act(what: str) -> int:
+    """What a handler does to its request's span, and the status that it answers with."""
+    span: Any = lighttrace.current_span()
+    if what == "set":
+        span.set_attribute("order", 5)
+        span.set_attribute("share", 0.5)
+    elif what == "route":
+        span.set_attribute(semconv.HTTP_ROUTE, "/of/its/own")
+    elif what == "status":
+        span.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, 299)
+    elif what == "status of its own":
+        span.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, "fine")
+    elif what == "name":
+        span.update_name("checkout")
+    elif what == "team":
+        span.set_team("fraud")
+    elif what == "read":
+        assert span.attributes[semconv.URL_PATH].startswith("/")
+        assert span.attributes[semconv.HTTP_REQUEST_METHOD]
+    elif what == "raise":
+        raise BoomError("no")
+    elif what.isdigit():
+        return int(what)
+    return 200
+
+
+def flask_application() -> flask.Flask:
+    app = flask.Flask(__name__)
+    app.logger.disabled = True
+    methods = ["GET", "POST", "BREW"]
+    app.add_url_rule("/do/<what>", "do", lambda what: ("done", act(what)), methods=methods)
+    app.add_url_rule("/other/<what>", "other", lambda what: ("done", act(what)), methods=methods)
+    app.add_url_rule("/stream", "stream", lambda: flask.Response(iter([b"one", b"two"])))
+    inner = app.wsgi_app
+
+    def twice(environ: Any, start: Any) -> Any:
+        """Says that all is well, and then otherwise, as PEP 3333 allows as long as nothing has been sent."""
+        again = environ["PATH_INFO"] == "/do/again"
+
+        def begin(status: str, headers: Any, exc_info: Any = None) -> Any:
+            written = start(status, headers)
+            if again:
+                try:
+                    raise BoomError
+                except BoomError as error:
+                    start("404 NOT FOUND", headers, (BoomError, error, None))
+            return written
+
+        return inner(environ, begin)
+
+    app.wsgi_app = twice  # type: ignore[method-assign]
+    return app
+
+
+def ask_flask(app: Any, method: str, path: str, headers: dict[str, str], address: str, root: str) -> None:
+    given = {"REMOTE_ADDR": address, "SCRIPT_NAME": root}
+    environ = EnvironBuilder(path, method=method, headers=headers, environ_overrides=given).get_environ()
+    body = app(environ, lambda status, headers, exc_info=None: None)
+    b"".join(body)
+    if hasattr(body, "close"):
+        body.close()
+
+
+def starlette_application() -> Starlette:
+    async def do(request: Request) -> Response:
+        return Response("done", act(request.path_params["what"]))
+
+    async def stream(request: Request) -> Response:
+        return StreamingResponse(iter([b"one", b"two"]))
+
+    methods = ["GET", "POST", "BREW"]
+    routes = [Route(f"/{name}/{{what}}", do, methods=methods) for name in ("do", "other")]
+    return Starlette(routes=[*routes, Route("/stream", stream), Mount("/in/{tenant}", routes=list(routes))])
+
+
+def ask_starlette(app: Any, method: str, path: str, headers: dict[str, str], address: str, root: str) -> None:
+    async def receive() -> Any:
+        await asyncio.Event().wait()  # the client says nothing more, and stays
+
+    async def send(message: Any) -> None:
+        pass
+
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http", "method": method, "path": root + path, "query_string": query.encode(), "root_path": root, "scheme": "http",
+        "http_version": "1.1", "server": ("kit", 80), "client": (address, 5000) if address else None,
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    try:
+        asyncio.run(app(scope, receive, send))
+    except BoomError:
+        pass
+
+
+AGENT = {"User-Agent": "kit/1", "Host": "shop:8000"}
+REQUESTS: list[tuple[str, str, dict[str, str], str, str]] = [
+    ("GET", "/do/nothing", AGENT, "10.0.0.1", ""),
+    ("GET", "/do/nothing?page=2", AGENT, "10.0.0.1", ""),
+    ("GET", "/do/nothing?token=planted", AGENT, "10.0.0.1", ""),
+    ("POST", "/do/nothing", AGENT, "10.0.0.1", ""),
+    ("BREW", "/do/nothing", AGENT, "10.0.0.1", ""),
+    ("GET", "/other/nothing", AGENT, "10.0.0.1", ""),
+    ("GET", "/do/nothing", AGENT, "10.0.0.2", ""),
+    ("GET", "/do/nothing", AGENT, "", ""),
+    ("GET", "/do/nothing", {**AGENT, "User-Agent": "other"}, "10.0.0.1", ""),
+    ("GET", "/do/nothing", {**AGENT, "User-Agent": "x" * 4000}, "10.0.0.1", ""),
+    ("GET", "/do/nothing", {"Host": "shop:8000"}, "10.0.0.1", ""),
+    ("GET", "/do/nothing", AGENT, "x" * 4000, ""),
+    ("GET", "/do/nothing", AGENT, "10.0.0.1", "/behind"),
+    ("GET", "/do/nothing", AGENT, "10.0.0.1", "/elsewhere/"),
+    ("GET", "/do/nothing", {**AGENT, "traceparent": PARENT}, "10.0.0.1", ""),
+    ("GET", "/do/nothing", {**AGENT, "traceparent": PARENT, "baggage": WHO}, "x" * 4000, ""),
+    ("GET", "/do/nothing", {**AGENT, "traceparent": PARENT, "tracestate": "a=b"}, "10.0.0.1", ""),
+    ("GET", "/do/nothing?a=b", {**AGENT, "traceparent": PARENT[:-1] + "0"}, "10.0.0.1", ""),
+    ("GET", "/do/nothing", {**AGENT, "baggage": "user=alice"}, "x" * 4000, ""),
+    ("GET", "/nowhere", AGENT, "10.0.0.1", ""),
+    ("GET", "/in/acme/do/nothing", AGENT, "10.0.0.1", ""),
+    ("GET", "/in/acme/do/nothing", AGENT, "10.0.0.1", "/behind"),
+    ("GET", "/stream", AGENT, "10.0.0.1", ""),
+    *(
+        ("GET", f"/do/{what}", AGENT, "10.0.0.1", "")
+        for what in "set route status name team read raise again 201 204 404 418 500 503".split()
+    ),
+    ("GET", "/do/status of its own", AGENT, "10.0.0.1", ""),
+]
+
+
+@pytest.fixture(params=[(flask_application, ask_flask), (starlette_application, ask_starlette)], ids=["flask", "starlette"])
+def ask(request: pytest.FixtureRequest) -> Callable[..., None]:
+    make, way = request.param
+    app = make()
+    return lambda *asked: way(app, *asked)
+
+
+def seen(span: Any) -> Any:
+    return (
+        span.name, span.kind, span.parent_id, span.trace_state, span.team, span.team_source, span.status, span.message,
+        span.attributes, [(event.name, event.attributes[semconv.EXCEPTION_MESSAGE]) for event in span.events],
+    )  # fmt: skip
+
+
+def spans_of(ask: Callable[..., None], asked: list[Any], **options: Any) -> list[Any]:
+    with capture(resolver=Owners(), **options) as spans:
+        for each in asked:
+            ask(*each)
+        return [seen(span) for span in spans.everything]
+
+
+@pytest.fixture
+def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Once called, a request shares with none but itself."""
+
+    def forbid() -> None:
+        monkeypatch.setattr(engine.Patient, "has_room", lambda self: False)
+        monkeypatch.setattr(Shared, "with_more", lambda self, what, attributes: None)
+
+    return forbid
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"sampler": "traceidratio", "sampler_arg": "1.0"},
+    {"server_response_headers": ("content-length",), "server_request_headers": ("user-agent",)},
+    {"propagators": ("b3multi",)},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["usual", "ratio", "headers", "b3"])
+def test_what_is_shared_says_the_same(ask: Any, nothing_shared: Any, options: dict[str, Any]) -> None:
+    asked = [each for each in REQUESTS for _ in range(3)] + REQUESTS
+    with capture(resolver=Owners(), **options) as spans:
+        for each in asked:
+            ask(*each)
+        together = [seen(span) for span in spans.everything]
+        assert engine.state.routes, "nothing was shared"
+    nothing_shared()
+    assert together == [span for each in asked for span in spans_of(ask, [each], **options)]
+
+
+def test_requests_that_are_alike_hold_nothing_of_their_own_but_path_and_query(ask: Any) -> None:
+    with capture() as spans:
+        held = []
+        spans.provider.pipeline.put, put = held.append, spans.provider.pipeline.put  # type: ignore[misc]
+        try:
+            for _ in range(3):
+                ask("GET", "/do/nothing?a=b", AGENT, "10.0.0.1", "")
+                ask("GET", "/do/404", AGENT, "10.0.0.1", "")
+                ask("GET", "/nowhere", AGENT, "10.0.0.1", "")
+        finally:
+            spans.provider.pipeline.put = put  # type: ignore[misc]
+        for span in held:
+            put(span)
+        spans.take(9)
+    for kind in range(3):
+        assert len({id(span._shared) for span in held[kind::3]}) == 1
+    assert all(span._own is NOTHING_OWN for span in held)
+    assert [(span._path, span._query) for span in held[:3]] == [("/do/nothing", "a=b"), ("/do/404", None), ("/nowhere", None)]
+
+
+def test_beyond_what_may_be_kept_spans_say_the_same_and_memory_stays_bounded(ask: Any) -> None:
+    asked = [("GET", "/do/nothing", AGENT, f"10.0.{number}.1", "") for number in range(20)]
+    expected = spans_of(ask, asked)
+    with capture(resolver=Owners()) as spans:
+        engine.state.callers.most = engine.state.routes.most = 4
+        for _ in range(2):
+            for each in asked:
+                ask(*each)
+        assert (len(engine.state.callers), len(engine.state.routes)) == (4, 4)
+        assert [seen(span) for span in spans.everything] == expected * 2
+
+
+@pytest.fixture
+def started() -> Iterator[Any]:
+    """Say a status to a WSGI application's `start_response`, several times, and give the span."""
+    with capture() as spans:
+        app = flask.Flask(__name__)
+
+        def ask(*statuses: tuple[str, Any]) -> Any:
+            def answer(environ: Any, start: Any) -> Any:
+                for status, error in statuses:
+                    start(status, [], error)
+                return []
+
+            app.wsgi_app = answer  # type: ignore[method-assign]
+            ask_flask(app, "GET", "/", AGENT, "10.0.0.1", "")
+            return spans.take()[0]
+
+        yield ask
+
+
+def test_the_last_status_that_is_said_counts(started: Any) -> None:
+    error = (BoomError, BoomError(), None)
+    for _ in range(2):
+        for code in range(200, 210):  # more than are shared
+            assert started((f"{code} X", None)).attributes[semconv.HTTP_RESPONSE_STATUS_CODE] == code
+        for first in (200, 209):
+            for last in (200, 201, 209, 404):
+                span = started((f"{first} X", None), (f"{last} Y", error))
+                assert span.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] == last
+                assert span.status == "unset"
+            span = started((f"{first} X", None), ("503 Y", error))
+            assert (span.status, span.attributes[semconv.ERROR_TYPE]) == ("error", "503")
+            assert started(("503 X", None), (f"{first} Y", error)).status == "unset"
+
+
+def test_status_may_be_a_name_of_the_standard_library() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": http.HTTPStatus.NOT_FOUND, "headers": []})
+        await send({"type": "http.response.body"})
+
+    application = Starlette()
+    application.middleware_stack = app
+    with capture() as spans:
+        for _ in range(3):
+            ask_starlette(application, "GET", "/", AGENT, "10.0.0.1", "")
+        found = [span.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] for span in spans.take(3)]
+    assert found == [404] * 3
+    assert {type(each) for each in found} == {int}
