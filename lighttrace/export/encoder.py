@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lighttrace import guard, semconv
 from lighttrace.export.protobuf import CACHED_KEYS, CACHED_VALUE, LENGTHS, encoded_text, key_value, sized, varint
+from lighttrace.tracing.shared import NOTHING_OWN
 from lighttrace.tracing.values import exportable, text_of
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def encode_span(span: "Span") -> bytes:
                 tail = _TAIL
                 trace_id = span._root.to_bytes(16, "big")
             else:
-                tail = _tail(local.far, parent)
+                tail = _TAIL if local.far is None else _tail(local.far, parent)
                 trace_id = local.id_bytes
             if tail:
                 own: Any = span._own
@@ -237,14 +238,16 @@ def encode_span(span: "Span") -> bytes:
                 return b"".join((head, ids, rest, _pack_times(0x39, span._start, 0x41, span._end), said, tail))
     parent = span._parent_id
     owner = span._owner
-    own = span.said()
+    own = span._own
+    if own is NOTHING_OWN:
+        own = span.said()
     if local is None:
         far = None
         trace_id = span._root.to_bytes(16, "big")
     else:
         far = local.far
         trace_id = local.id_bytes
-    usual = _tail(far, parent) if span._rare is None and not span._status else b""
+    usual = b"" if span._rare is not None or span._status else _TAIL if far is None else _tail(far, parent)
     end = usual
     if not usual:
         end = _end_of(span)
@@ -270,10 +273,8 @@ def encode_span(span: "Span") -> bytes:
     return (_SPANS[size] if size < 4096 else b"\x12" + varint(size)) + body
 
 
-def _tail(far: "Far | None", parent: int) -> bytes:
-    """What comes after a span's own attributes where it has nothing else to say; nothing if the caller's tracestate is to be said."""
-    if far is None:
-        return _TAIL
+def _tail(far: "Far", parent: int) -> bytes:
+    """What comes after the own attributes of a span whose trace began elsewhere; nothing if there is a tracestate to be said, too."""
     if far.state:
         return b""
     end = _REMOTE_TAIL if far.is_remote and parent == far.parent_id else _TAIL

@@ -16,6 +16,7 @@ from lighttrace.instrument.http_server import (
     CLIENT,
     EXPLICIT,
     PREFIX,
+    ROUTE,
     SCHEME,
     SERVER,
     SPAN,
@@ -178,7 +179,7 @@ class RoutePatch(Patch):
                     code = getattr(handler, "__code__", handler)
                     key = span._shared, template, id(code)
                     known = state.routes.get(key)
-                    if known is None:
+                    if known is None or (span._own is not NOTHING_OWN and ROUTE in span._own):
                         _name(span, key, handler, code)
                     else:
                         span._name, found, span._shared, _ = known

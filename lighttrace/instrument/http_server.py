@@ -44,7 +44,7 @@ def said(span: Span, status: int) -> None:
     """Put the status that the application has said on its request's span, where others of its caller and route cannot give it theirs."""
     status = int(status)  # a member of `http.HTTPStatus` is one, too
     shared = span._shared
-    if status < 500 and STATUS not in shared.attributes and STATUS not in span._own:
+    if status < 500 and STATUS not in span._own:
         more = shared.with_more(status, {STATUS: status})
         if more is not None:
             span._shared = more
@@ -63,7 +63,7 @@ def end(span: Any, at: int | None = None) -> None:
         return
     own = span._own
     # Those of failures are never shared, and few others are not.
-    if STATUS in own and is_failure(own[STATUS]) and span._status != ERROR:
+    if STATUS in own and is_failure(own[STATUS]):
         span._status = ERROR
         own.setdefault(ERROR_TYPE, str(own[STATUS]))
     span.end(at)
@@ -135,7 +135,7 @@ class MatchPatch(Patch):
                     match = read_found(self_)
                     key = span._shared, carrier.get(PREFIX), id(match)
                     known = state.routes.get(key)
-                    if known is None:
+                    if known is None or (span._own is not NOTHING_OWN and ROUTE in span._own):
                         self._name(span, key, match, self_)
                     else:
                         span._name, found, span._shared, _ = known
@@ -182,7 +182,7 @@ def name_route(span: Span, name: str | None, route: str | None, found: Owner | N
     if name is not None:
         span._name = name
         shared = key[0]
-        if shared.lasts and span._shared is shared and ROUTE not in shared.attributes and state.routes.has_room():
+        if shared.lasts and span._shared is shared and ROUTE not in span._own and state.routes.has_room():
             more = Shared({**shared.attributes, ROUTE: route})
             more.expect_more()
             state.routes[key] = name, found, more, kept

@@ -1,6 +1,7 @@
 """What a caller's requests share: the same spans come of it as where each has all of its own."""
 
 import asyncio
+import contextlib
 import http
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,14 +9,15 @@ from typing import Any
 import flask
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from werkzeug.test import EnvironBuilder
 
 import lighttrace
 from lighttrace import semconv
-from lighttrace.instrument import engine
+from lighttrace.instrument import engine, wsgi
 from lighttrace.testing import capture
 from lighttrace.testing.kits.http_server import Owners
 from lighttrace.tracing.shared import NOTHING_OWN, Shared
@@ -54,6 +56,18 @@ def act(what: str) -> int:
     return 200
 
 
+def before_the_route(path: str) -> None:
+    """What a middleware does."""
+    if path == "/do/mine":
+        lighttrace.current_span().set_team("mine")
+
+
+def broken() -> Iterator[bytes]:
+    """A stream that breaks on the way."""
+    yield b"one"
+    raise BoomError("in the middle")
+
+
 def flask_application() -> flask.Flask:
     app = flask.Flask(__name__)
     app.logger.disabled = True
@@ -61,11 +75,13 @@ def flask_application() -> flask.Flask:
     app.add_url_rule("/do/<what>", "do", lambda what: ("done", act(what)), methods=methods)
     app.add_url_rule("/other/<what>", "other", lambda what: ("done", act(what)), methods=methods)
     app.add_url_rule("/stream", "stream", lambda: flask.Response(iter([b"one", b"two"])))
+    app.add_url_rule("/broken", "broken", lambda: flask.Response(broken()))
     inner = app.wsgi_app
 
     def twice(environ: Any, start: Any) -> Any:
         """Says that all is well, and then otherwise, as PEP 3333 allows as long as nothing has been sent."""
         again = environ["PATH_INFO"] == "/do/again"
+        before_the_route(environ["PATH_INFO"])
 
         def begin(status: str, headers: Any, exc_info: Any = None) -> Any:
             written = start(status, headers)
@@ -86,7 +102,8 @@ def ask_flask(app: Any, method: str, path: str, headers: dict[str, str], address
     given = {"REMOTE_ADDR": address, "SCRIPT_NAME": root}
     environ = EnvironBuilder(path, method=method, headers=headers, environ_overrides=given).get_environ()
     body = app(environ, lambda status, headers, exc_info=None: None)
-    b"".join(body)
+    with contextlib.suppress(BoomError):
+        b"".join(body)
     if hasattr(body, "close"):
         body.close()
 
@@ -98,9 +115,22 @@ def starlette_application() -> Starlette:
     async def stream(request: Request) -> Response:
         return StreamingResponse(iter([b"one", b"two"]))
 
+    async def break_off(request: Request) -> Response:
+        return StreamingResponse(broken())
+
+    class Before:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            before_the_route(scope["path"])
+            await self.app(scope, receive, send)
+
     methods = ["GET", "POST", "BREW"]
     routes = [Route(f"/{name}/{{what}}", do, methods=methods) for name in ("do", "other")]
-    return Starlette(routes=[*routes, Route("/stream", stream), Mount("/in/{tenant}", routes=list(routes))])
+    further = Router(routes=[Route("/further/do/{what}", do)])
+    routes += [Route("/stream", stream), Route("/broken", break_off), Route("/further/{rest:path}", further)]
+    return Starlette(routes=[*routes, Mount("/in/{tenant}", routes=list(routes))], middleware=[Middleware(Before)])
 
 
 def ask_starlette(app: Any, method: str, path: str, headers: dict[str, str], address: str, root: str) -> None:
@@ -118,8 +148,9 @@ def ask_starlette(app: Any, method: str, path: str, headers: dict[str, str], add
     }  # fmt: skip
     try:
         asyncio.run(app(scope, receive, send))
-    except BoomError:
-        pass
+    except BaseException as error:
+        if "BoomError" not in repr(error):  # by itself, or in a group
+            raise
 
 
 AGENT = {"User-Agent": "kit/1", "Host": "shop:8000"}
@@ -134,6 +165,7 @@ REQUESTS: list[tuple[str, str, dict[str, str], str, str]] = [
     ("GET", "/do/nothing", AGENT, "", ""),
     ("GET", "/do/nothing", {**AGENT, "User-Agent": "other"}, "10.0.0.1", ""),
     ("GET", "/do/nothing", {**AGENT, "User-Agent": "x" * 4000}, "10.0.0.1", ""),
+    ("GET", "/do/again", {**AGENT, "User-Agent": "x" * 4000}, "10.0.0.1", ""),
     ("GET", "/do/nothing", {"Host": "shop:8000"}, "10.0.0.1", ""),
     ("GET", "/do/nothing", AGENT, "x" * 4000, ""),
     ("GET", "/do/nothing", AGENT, "10.0.0.1", "/behind"),
@@ -147,9 +179,11 @@ REQUESTS: list[tuple[str, str, dict[str, str], str, str]] = [
     ("GET", "/in/acme/do/nothing", AGENT, "10.0.0.1", ""),
     ("GET", "/in/acme/do/nothing", AGENT, "10.0.0.1", "/behind"),
     ("GET", "/stream", AGENT, "10.0.0.1", ""),
+    ("GET", "/broken", AGENT, "10.0.0.1", ""),
+    ("GET", "/further/do/nothing", AGENT, "10.0.0.1", ""),
     *(
         ("GET", f"/do/{what}", AGENT, "10.0.0.1", "")
-        for what in "set route status name team read raise again 201 204 404 418 500 503".split()
+        for what in "set route status name team mine read raise again 201 204 404 418 500 503".split()
     ),
     ("GET", "/do/status of its own", AGENT, "10.0.0.1", ""),
 ]
@@ -170,10 +204,29 @@ def seen(span: Any) -> Any:
 
 
 def spans_of(ask: Callable[..., None], asked: list[Any], **options: Any) -> list[Any]:
-    with capture(resolver=Owners(), **options) as spans:
+    with capture(resolver=Owners(), **options) as spans, said_once(spans):
         for each in asked:
             ask(*each)
         return [seen(span) for span in spans.everything]
+
+
+@contextlib.contextmanager
+def said_once(spans: Any) -> Iterator[list[Any]]:
+    """No span says what it shares once more by itself; gives them as they were when they ended."""
+    pipeline = spans.provider.pipeline
+    put, ended = pipeline.put, []
+
+    def check(span: Any) -> None:
+        twice = span._shared.attributes.keys() & span.said().keys()
+        ended.append((span._shared, span._own, span._path, span._query, twice))
+        put(span)
+
+    pipeline.put = check
+    try:
+        yield ended
+    finally:
+        pipeline.put = put
+    assert not [twice for *_, twice in ended if twice]
 
 
 @pytest.fixture
@@ -198,7 +251,7 @@ OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", OPTIONS, ids=["usual", "ratio", "headers", "b3"])
 def test_what_is_shared_says_the_same(ask: Any, nothing_shared: Any, options: dict[str, Any]) -> None:
     asked = [each for each in REQUESTS for _ in range(3)] + REQUESTS
-    with capture(resolver=Owners(), **options) as spans:
+    with capture(resolver=Owners(), **options) as spans, said_once(spans):
         for each in asked:
             ask(*each)
         together = [seen(span) for span in spans.everything]
@@ -208,41 +261,90 @@ def test_what_is_shared_says_the_same(ask: Any, nothing_shared: Any, options: di
 
 
 def test_requests_that_are_alike_hold_nothing_of_their_own_but_path_and_query(ask: Any) -> None:
-    with capture() as spans:
-        held = []
-        spans.provider.pipeline.put, put = held.append, spans.provider.pipeline.put  # type: ignore[misc]
-        try:
-            for _ in range(3):
-                ask("GET", "/do/nothing?a=b", AGENT, "10.0.0.1", "")
-                ask("GET", "/do/404", AGENT, "10.0.0.1", "")
-                ask("GET", "/nowhere", AGENT, "10.0.0.1", "")
-        finally:
-            spans.provider.pipeline.put = put  # type: ignore[misc]
-        for span in held:
-            put(span)
-        spans.take(9)
+    with capture() as spans, said_once(spans) as ended:
+        for _ in range(3):
+            ask("GET", "/do/nothing?a=b", AGENT, "10.0.0.1", "")
+            ask("GET", "/do/404", AGENT, "10.0.0.1", "")
+            ask("GET", "/nowhere", AGENT, "10.0.0.1", "")
     for kind in range(3):
-        assert len({id(span._shared) for span in held[kind::3]}) == 1
-    assert all(span._own is NOTHING_OWN for span in held)
-    assert [(span._path, span._query) for span in held[:3]] == [("/do/nothing", "a=b"), ("/do/404", None), ("/nowhere", None)]
+        assert len({id(shared) for shared, *_ in ended[kind::3]}) == 1
+    assert [each[1:4] for each in ended[:3]] == [
+        (NOTHING_OWN, "/do/nothing", "a=b"),
+        (NOTHING_OWN, "/do/404", None),
+        (NOTHING_OWN, "/nowhere", None),
+    ]
 
 
 def test_beyond_what_may_be_kept_spans_say_the_same_and_memory_stays_bounded(ask: Any) -> None:
-    asked = [("GET", "/do/nothing", AGENT, f"10.0.{number}.1", "") for number in range(20)]
+    asked = [
+        ("GET", path, AGENT, f"10.0.{number}.1", "") for number in range(20) for path in ("/do/nothing", "/further/do/nothing")
+    ]
     expected = spans_of(ask, asked)
     with capture(resolver=Owners()) as spans:
         engine.state.callers.most = engine.state.routes.most = 4
-        for _ in range(2):
-            for each in asked:
-                ask(*each)
+        for each in asked:
+            ask(*each)
         assert (len(engine.state.callers), len(engine.state.routes)) == (4, 4)
+        for each in asked:  # by now it is worth keeping others
+            ask(*each)
+        assert 0 < len(engine.state.callers) <= 4 >= len(engine.state.routes) > 0
         assert [seen(span) for span in spans.everything] == expected * 2
+    with capture() as spans, said_once(spans):
+        engine.state.routes.most = 1  # of two routes of a request, only one is kept
+        for _ in range(3):
+            ask("GET", "/further/do/nothing", AGENT, "10.0.0.1", "")
+
+
+def test_what_the_program_says_before_there_is_a_route_stays(ask: Any) -> None:
+    class Meddling(Owners):
+        def team_for_function(self, function: Any) -> tuple[str, str] | None:
+            lighttrace.current_span().set_attribute("asked", "who owns it")
+            return super().team_for_function(function)
+
+    with capture(resolver=Meddling()) as spans, said_once(spans):
+        for _ in range(3):
+            ask("GET", "/do/nothing", AGENT, "10.0.0.1", "")
+            ask("GET", "/do/mine", AGENT, "10.0.0.1", "")
+        found = [(span.team, span.attributes.get("asked")) for span in spans.take(6)]
+    assert found == [("risk", "who owns it"), ("mine", None), *[("risk", None), ("mine", None)] * 2]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["usual", "ratio", "headers", "b3"])
+@pytest.mark.parametrize(
+    "headers", [{}, {"traceparent": PARENT}, {"traceparent": PARENT, "tracestate": "a=b"}, {"baggage": "a=b"}]
+)
+def test_path_query_and_address_are_said_whoever_calls(ask: Any, headers: dict[str, str], options: dict[str, Any]) -> None:
+    with capture(**options) as spans, said_once(spans):
+        for address in ("10.0.0.1", "10." + "0" * 1024):
+            ask("GET", "/do/nothing?a=b", {**AGENT, **headers}, address, "/behind/")
+            span = spans.take()[0]
+            assert span.name.startswith("GET /behind/do/")
+            assert span.attributes[semconv.URL_PATH].endswith("/do/nothing")
+            assert (span.attributes[semconv.URL_QUERY], span.attributes[semconv.CLIENT_ADDRESS]) == ("a=b", address)
+
+
+def test_only_a_body_that_is_being_computed_is_followed_step_by_step() -> None:
+    app = flask_application()
+    with capture() as spans:
+        for path, kind in (("/do/nothing", wsgi.Body), ("/stream", wsgi.Stream)):
+            body = app(EnvironBuilder(path).get_environ(), lambda status, headers, exc_info=None: None)
+            assert type(body) is kind
+            body.close()
+        spans.take(2)
+
+
+def test_status_that_was_sent_before_a_stream_broke_stays(ask: Any) -> None:
+    with capture() as spans, said_once(spans):
+        for _ in range(3):
+            ask("GET", "/broken", AGENT, "10.0.0.1", "")
+        for span in spans.take(3):
+            assert (span.status, span.attributes[semconv.HTTP_RESPONSE_STATUS_CODE]) == ("error", 200)
 
 
 @pytest.fixture
 def started() -> Iterator[Any]:
     """Say a status to a WSGI application's `start_response`, several times, and give the span."""
-    with capture() as spans:
+    with capture() as spans, said_once(spans):
         app = flask.Flask(__name__)
 
         def ask(*statuses: tuple[str, Any]) -> Any:
@@ -273,16 +375,22 @@ def test_the_last_status_that_is_said_counts(started: Any) -> None:
             assert started(("503 X", None), (f"{first} Y", error)).status == "unset"
 
 
-def test_status_may_be_a_name_of_the_standard_library() -> None:
+@pytest.mark.parametrize(
+    ("answer", "change", "expected"),
+    [(http.HTTPStatus.NOT_FOUND, None, 404), (200, "fine", "fine"), (503, "fine", "fine"), (200, 503, 503), (503, None, 503)],
+)
+def test_status_may_be_of_the_standard_library_or_of_the_programs_own(answer: int, change: Any, expected: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": http.HTTPStatus.NOT_FOUND, "headers": []})
+        await send({"type": "http.response.start", "status": answer, "headers": []})
+        if change is not None:
+            lighttrace.current_span().set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, change)
         await send({"type": "http.response.body"})
 
     application = Starlette()
     application.middleware_stack = app
-    with capture() as spans:
+    with capture() as spans, said_once(spans):
         for _ in range(3):
             ask_starlette(application, "GET", "/", AGENT, "10.0.0.1", "")
         found = [span.attributes[semconv.HTTP_RESPONSE_STATUS_CODE] for span in spans.take(3)]
-    assert found == [404] * 3
-    assert {type(each) for each in found} == {int}
+    assert found == [expected] * 3
+    assert {type(each) for each in found} == {type(expected)}
