@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import http
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import fastapi
 import flask
 import pytest
+from opentelemetry import baggage
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -321,6 +324,52 @@ def test_path_query_and_address_are_said_whoever_calls(ask: Any, headers: dict[s
             assert span.name.startswith("GET /behind/do/")
             assert span.attributes[semconv.URL_PATH].endswith("/do/nothing")
             assert (span.attributes[semconv.URL_QUERY], span.attributes[semconv.CLIENT_ADDRESS]) == ("a=b", address)
+
+
+def test_a_stream_runs_in_all_of_the_requests_context() -> None:
+    app = flask.Flask(__name__)
+
+    def pieces() -> Iterator[str]:
+        yield str(baggage.get_baggage("user"))
+
+    app.add_url_rule("/", "pieces", lambda: flask.Response(pieces()))
+    environ = EnvironBuilder("/", headers={"baggage": "user=alice"}).get_environ()
+    with capture() as spans:
+        body = app(environ, lambda status, headers, exc_info=None: None)
+        assert b"".join(body) == b"alice"
+        body.close()
+        spans.take()
+
+
+def test_a_request_that_failed_ends_with_its_last_byte() -> None:
+    """The exception comes up to us later, and what the framework still does is not the request's."""
+    sent = []
+
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body"})
+        sent.append(time.time_ns())
+        while time.time_ns() == sent[0]:
+            pass
+        raise BoomError("no")
+
+    application = Starlette()
+    application.middleware_stack = fail
+    with capture() as spans, said_once(spans):
+        ask_starlette(application, "GET", "/", AGENT, "10.0.0.1", "")
+        span = spans.take()[0]
+    assert span.end_ns <= sent[0]
+    assert (span.status, span.attributes[semconv.ERROR_TYPE]) == ("error", f"{__name__}.BoomError")
+
+
+def test_a_route_is_heard_once_where_its_class_calls_its_base_class() -> None:
+    app = fastapi.FastAPI()
+    app.get("/do/{what}")(act)
+    with capture() as spans, said_once(spans):
+        for _ in range(3):
+            ask_starlette(app, "GET", "/do/nothing", AGENT, "10.0.0.1", "")
+        assert {span.name for span in spans.take(3)} == {"GET /do/{what}"}
+        assert len(engine.state.routes) == 1
 
 
 def test_only_a_body_that_is_being_computed_is_followed_step_by_step() -> None:
