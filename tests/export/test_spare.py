@@ -89,15 +89,15 @@ def test_what_was_sent_is_used_again(place: Place) -> None:
 def test_what_it_said_does_not_outlive_it(place: Place) -> None:
     with pytest.raises(ValueError), place.tracing.tracer.start_as_current_span("a") as span:
         span.add_event("told")
+        span._path, span._query, span._call = "/secret", "a=secret", object()  # type: ignore[attr-defined]  # as of a request
         raise ValueError("secret")
     del span
     place.send()
     settle(place)
     assert len(spare.spare) == 2
     for unused in spare.spare:
-        assert [getattr(unused, slot) for slot in ("_own", "_shared", "_owner", "_rare", "_local", "_tracer", "_name")] == [
-            None
-        ] * 7
+        slots = "_own", "_shared", "_owner", "_rare", "_local", "_tracer", "_name", "_path", "_query", "_call"
+        assert {slot: getattr(unused, slot) for slot in slots} == dict.fromkeys(slots)
 
 
 def test_one_that_the_program_holds_is_left_alone(place: Place) -> None:

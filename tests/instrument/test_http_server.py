@@ -362,6 +362,24 @@ def test_a_request_that_failed_ends_with_its_last_byte() -> None:
     assert (span.status, span.attributes[semconv.ERROR_TYPE]) == ("error", f"{__name__}.BoomError")
 
 
+def test_equal_routes_of_two_applications_belong_to_their_own_handlers() -> None:
+    class ByName(Owners):
+        def team_for_function(self, function: Any) -> tuple[str, str] | None:
+            return function.__name__, "codeowners"
+
+    async def risk(request: Request) -> Response:
+        return Response("risk")
+
+    async def fraud(request: Request) -> Response:
+        return Response("fraud")
+
+    applications = [Starlette(routes=[Route("/do/{what}", handler)]) for handler in (risk, fraud)]
+    with capture(resolver=ByName()) as spans, said_once(spans):
+        for app in applications * 2:
+            ask_starlette(app, "GET", "/do/nothing", AGENT, "10.0.0.1", "")
+        assert [span.team for span in spans.take(4)] == ["risk", "fraud"] * 2
+
+
 def test_a_route_is_heard_once_where_its_class_calls_its_base_class() -> None:
     app = fastapi.FastAPI()
     app.get("/do/{what}")(act)

@@ -20,6 +20,7 @@ from lighttrace.tracing.context import HANDED_KEY
 from lighttrace.tracing.keeping import Keeper
 from lighttrace.tracing.owner import owner
 from lighttrace.tracing.sampling import named
+from lighttrace.tracing.shared import NOTHING_OWN, Shared
 from tests.tracing.conftest import Tracing
 
 SECOND = 1_000_000_000
@@ -60,6 +61,18 @@ def test_what_failed_anywhere_below_the_local_root_is_kept_whole() -> None:
     assert names(tracing) == ["child", "root"]
     assert reasons(tracing) == ["error"]
     assert keeper.stats() == {"kept": 2, "dropped": {"not_kept_ratio": 2}, "held": 0}
+
+
+def test_what_a_kept_request_says_of_itself_stays() -> None:
+    tracing, _ = keeping(ratio=0.0)
+    root: Any = tracing.tracer.start("GET", SpanKind.SERVER, NOTHING_OWN, None, None, Shared({"server.address": "a"}))
+    root._path, root._query = "/items", "a=b"
+    child = tracing.tracer.start_span("child", trace.set_span_in_context(root, Context()))
+    child.set_status(StatusCode.ERROR)
+    child.end()
+    root.end()
+    said = {"server.address": "a", "url.path": "/items", "url.query": "a=b", semconv.KEEP_REASON: "error"}
+    assert dict(tracing.spans[-1].attributes) == said
 
 
 def test_errors_are_kept_no_more_than_anything_where_that_is_not_wanted() -> None:
