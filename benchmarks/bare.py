@@ -127,20 +127,17 @@ def _flask(tracer: Any, put: Callable[[Any], None]) -> None:
     application: Any = flask.Flask
     context: Any = getattr(ctx, "RequestContext", None) or ctx.AppContext
     answer, match = application.__call__, context.match_request
-    shared = Shared({"http.request.method": "GET", "url.scheme": "http", "server.address": "localhost", "server.port": 8000, "network.protocol.version": "1.1", "user_agent.original": "curl/8"})  # fmt: skip
+    caller = Shared({"http.request.method": "GET", "url.scheme": "http", "server.address": "localhost", "server.port": 8000, "network.protocol.version": "1.1", "user_agent.original": "curl/8", "client.address": "127.0.0.1"})  # fmt: skip
+    found, answered = _found(caller, "/users/<int:id>", "200 OK")
 
     def hear(span: Any, start_response: Any, status: str, headers: Any, exc_info: Any = None) -> Any:
-        span._own["http.response.status_code"] = int(status[:3])
+        span._shared = answered[status]
         return start_response(status, headers, exc_info)
 
     def traced(self: Any, environ: Any, start_response: Any) -> Any:
         environ.get("HTTP_TRACEPARENT")
-        attributes = {
-            "url.path": environ["PATH_INFO"],
-            "url.query": environ["QUERY_STRING"],
-            "client.address": environ["REMOTE_ADDR"],
-        }
-        span = environ["bare"] = tracer.start_root("GET", SpanKind.SERVER, attributes, shared)
+        span = environ["bare"] = tracer.start_root("GET", SpanKind.SERVER, NOTHING_OWN, caller)
+        span._path, span._query = environ["PATH_INFO"], environ["QUERY_STRING"]
         token = set_current(span)
         body = _Body()
         body.span, body.put = span, put
@@ -150,12 +147,16 @@ def _flask(tracer: Any, put: Callable[[Any], None]) -> None:
 
     def matched(self: Any) -> None:
         match(self)
-        rule = self.request.url_rule.rule
         span = self.request.environ["bare"]
-        span._name = "GET " + rule
-        span._own["http.route"] = rule
+        span._name, span._shared = found[self.request.url_rule.rule]
 
     application.__call__, context.match_request = traced, matched
+
+
+def _found(caller: Shared, route: str, answer: Any) -> tuple[dict[Any, Any], dict[Any, Shared]]:
+    """What a request shares with others once its route is known, and once it has been answered."""
+    found = Shared({**caller.attributes, "http.route": route})
+    return {route: ("GET " + route, found)}, {answer: Shared({**found.attributes, "http.response.status_code": 200})}
 
 
 def _fastapi(tracer: Any, put: Callable[[Any], None]) -> None:
@@ -165,11 +166,12 @@ def _fastapi(tracer: Any, put: Callable[[Any], None]) -> None:
     application: Any = fastapi.FastAPI
     route: Any = fastapi.routing.APIRoute
     answer, handle = application.__call__, route.handle
-    shared = Shared({"http.request.method": "GET", "url.scheme": "http", "server.address": "127.0.0.1", "server.port": 8000, "network.protocol.version": "1.1"})  # fmt: skip
+    caller = Shared({"http.request.method": "GET", "url.scheme": "http", "server.address": "127.0.0.1", "server.port": 8000, "network.protocol.version": "1.1", "client.address": "127.0.0.1"})  # fmt: skip
+    found, answered = _found(caller, "/users/{id}", 200)
 
     def hear(span: Any, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
         if message["type"] == "http.response.start":
-            span._own["http.response.status_code"] = message["status"]
+            span._shared = answered[message["status"]]
         elif not message.get("more_body"):
             span._end = time_ns()
             put(span)
@@ -179,12 +181,8 @@ def _fastapi(tracer: Any, put: Callable[[Any], None]) -> None:
         if scope["type"] != "http":
             return await answer(self, scope, receive, send)  # type: ignore[no-any-return]  # None
         b"traceparent" in dict(scope["headers"])
-        attributes = {
-            "url.path": scope["path"],
-            "url.query": scope["query_string"].decode(),
-            "client.address": scope["client"][0],
-        }
-        span = scope["bare"] = tracer.start_root("GET", SpanKind.SERVER, attributes, shared)
+        span = scope["bare"] = tracer.start_root("GET", SpanKind.SERVER, NOTHING_OWN, caller)
+        span._path, span._query = scope["path"], scope["query_string"].decode()
         scope["fastapi.telemetry"] = None  # FastAPI makes no span of its own then, as with LightTrace
         token = set_current(span)
         await answer(self, scope, receive, partial(hear, span, send))
@@ -192,8 +190,7 @@ def _fastapi(tracer: Any, put: Callable[[Any], None]) -> None:
 
     def routed(self: Any, scope: Any, receive: Any, send: Any) -> Any:
         span = scope["bare"]
-        span._name = "GET " + self.path_format
-        span._own["http.route"] = self.path_format
+        span._name, span._shared = found[self.path_format]
         return handle(self, scope, receive, send)
 
     application.__call__, route.handle = traced, routed
