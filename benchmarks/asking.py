@@ -70,8 +70,7 @@ def _httpx(tracer: Any) -> None:
                 and not read_current()
                 and tracer.pipeline.keeps_roots
                 and not state.client_request_headers
-                and propagate.textmap is None
-                and propagate.watched is None
+                and propagate.watched[propagate.place] is propagate.plain
                 and request.method == "GET"
                 and type(transport) is httpx.HTTPTransport
                 and not self._mounts
@@ -130,8 +129,7 @@ def _requests(tracer: Any) -> None:
                 and not read_current()
                 and tracer.pipeline.keeps_roots
                 and not state.client_request_headers
-                and propagate.textmap is None
-                and propagate.watched is None
+                and propagate.watched[propagate.place] is propagate.plain
                 and request.method == "GET"
                 and type(headers) is CaseInsensitiveDict
                 and "traceparent" not in (store := headers._store)

@@ -209,7 +209,7 @@ def encode_span(span: "Span") -> bytes:
     frame = shared.frame
     if frame is not None:
         # Most requests, calls and statements: all but four numbers, and little that is its own, is as it was on the one before.
-        name, owner, kind, size, rest = frame
+        name, owner, kind, size, rest, root, child = frame
         if span._name is name and span._owner is owner and span._kind is kind and not span._status and span._rare is None:
             parent = span._parent_id
             if local is None:
@@ -218,24 +218,30 @@ def encode_span(span: "Span") -> bytes:
             else:
                 tail = _TAIL if local.far is None else _tail(local.far, parent)
                 trace_id = local.id_bytes
+            times = _pack_times(0x39, span._start, 0x41, span._end)
+            own: Any = span._own
+            if own:
+                said = b"".join(map(_attribute, own.items()))
+            elif span._path is not None:
+                said = _attributes[_PATH, span._path]
+                if span._query is not None:
+                    said += _attributes[_QUERY, span._query]
+            elif tail is _TAIL:  # as nearly all calls and statements
+                if parent:
+                    return b"".join(
+                        (child, _pack_child(0x0A10, trace_id, 0x1208, span._span_id, 0x2208, parent), rest, times, tail)
+                    )
+                return b"".join((root, _pack_root(0x0A10, trace_id, 0x1208, span._span_id), rest, times, tail))
+            else:
+                said = b""
             if tail:
-                own: Any = span._own
-                if own:
-                    said = b"".join(map(_attribute, own.items()))
-                elif span._path is None:
-                    said = b""
-                elif span._query is None:
-                    said = _attributes[_PATH, span._path]
-                else:
-                    said = _attributes[_PATH, span._path] + _attributes[_QUERY, span._query]
                 size += len(said) + len(tail)
                 if parent:
                     ids = _pack_child(0x0A10, trace_id, 0x1208, span._span_id, 0x2208, parent)
                     size += _PARENT
                 else:
                     ids = _pack_root(0x0A10, trace_id, 0x1208, span._span_id)
-                head = _SPANS[size] if size < 4096 else b"\x12" + varint(size)
-                return b"".join((head, ids, rest, _pack_times(0x39, span._start, 0x41, span._end), said, tail))
+                return b"".join((_SPANS[size] if size < 4096 else b"\x12" + varint(size), ids, rest, times, said, tail))
     parent = span._parent_id
     owner = span._owner
     own = span._own
@@ -283,12 +289,14 @@ def _tail(far: "Far", parent: int) -> bytes:
 
 
 def _frame(span: "Span") -> tuple[Any, ...]:
-    """What a span has in common with others of its name, owner and kind: what stands between ids and times, and the size of a
-    root's that has nothing of its own, without its tail.
+    """What a span has in common with others of its name, owner and kind: the size of a root's that has nothing of its own, without
+    its tail; what stands between ids and times; and how a root and a child begin that have nothing of their own, and the usual tail.
     """
     shared, owner = span._shared, span._owner
     rest = b"".join((_names[span._name][span._kind._value_], shared.encoded or b"", owner.encoded or b""))
-    return span._name, owner, span._kind, len(rest) + _IDS_AND_TIMES, rest
+    size = len(rest) + _IDS_AND_TIMES
+    whole = size + len(_TAIL)
+    return span._name, owner, span._kind, size, rest, b"\x12" + varint(whole), b"\x12" + varint(whole + _PARENT)
 
 
 def _with_care(span: "Span") -> bytes:

@@ -28,11 +28,11 @@ from lighttrace.instrument.http_server import (
     is_failure,
     method_of,
     name_route,
+    note_status,
     now,
     of_caller,
     read_handler,
     read_method,
-    said,
     start,
 )
 from lighttrace.instrument.http_span import capture
@@ -214,7 +214,7 @@ def _hear(span: Any, site: guard.Site, send: Callable[[Any], Awaitable[Any]], me
                 if more is not None:
                     span._shared = more
                 else:
-                    said(span, status)
+                    note_status(span, status)
                 if state.server_response_headers:
                     capture(span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Headers(message["headers"]))
             elif kind == "http.response.body" and not message.get("more_body"):

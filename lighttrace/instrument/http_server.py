@@ -40,7 +40,7 @@ OTHER = "HTTP"  # instead of a method that is not known, in a span's name
 _put = dict.__setitem__
 
 
-def said(span: Span, status: int) -> None:
+def note_status(span: Span, status: int) -> None:
     """Put the status that the application has said on its request's span, where others of its caller and route cannot give it theirs."""
     status = int(status)  # a member of `http.HTTPStatus` is one, too
     shared = span._shared

@@ -20,9 +20,9 @@ from lighttrace.instrument.http_server import (
     end,
     fail,
     find_caller,
+    note_status,
     of_caller,
     read_method,
-    said,
     start,
 )
 from lighttrace.instrument.http_span import capture
@@ -142,7 +142,7 @@ def _hear(
             if more is not None and exc_info is None:  # else it may have said another one before
                 span._shared = more
             else:
-                said(span, number)
+                note_status(span, number)
             if state.server_response_headers:
                 capture(span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Lower(headers))
         # A response whose length was known before has been computed: only its end is of interest. A spelling that is not
