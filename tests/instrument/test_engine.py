@@ -3,8 +3,10 @@
 import threading
 from typing import Any
 
+from lighttrace.config import load
 from lighttrace.instrument import engine
 from lighttrace.instrument.engine import Patient, Scope, State
+from lighttrace.testing import capture
 from tests.tracing.conftest import Tracing
 
 
@@ -71,3 +73,14 @@ def test_full_cache_is_emptied_once_it_was_of_no_help_for_long() -> None:
     assert (refused, len(cache)) == (16 * 3 - 1, 0)
     cache.update(dict.fromkeys(range(3)))
     assert not cache.has_room(), "what was missed before is forgotten"
+
+
+def test_another_configuration_forgets_what_was_learned_under_the_one_before() -> None:
+    caches = "anywhere", "callers", "matched", "routed", "routes", "told"
+    with capture() as spans:
+        before = {name: getattr(engine.state, name) for name in caches}
+        for cache in before.values():
+            cache["learned"] = "before"
+        engine.configure(load(environ={}), spans.provider, None)
+        assert [name for name in caches if getattr(engine.state, name)] == []
+        assert all(cache["learned"] == "before" for cache in before.values()), "a request that is under way still reads them"
