@@ -218,23 +218,22 @@ def encode_span(span: "Span") -> bytes:
             else:
                 tail = _TAIL if local.far is None else _tail(local.far, parent)
                 trace_id = local.id_bytes
-            times = _pack_times(0x39, span._start, 0x41, span._end)
-            own: Any = span._own
-            if own:
-                said = b"".join(map(_attribute, own.items()))
-            elif span._path is not None:
-                said = _attributes[_PATH, span._path]
-                if span._query is not None:
-                    said += _attributes[_QUERY, span._query]
-            elif tail is _TAIL:  # as nearly all calls and statements
-                if parent:
-                    return b"".join(
-                        (child, _pack_child(0x0A10, trace_id, 0x1208, span._span_id, 0x2208, parent), rest, times, tail)
-                    )
-                return b"".join((root, _pack_root(0x0A10, trace_id, 0x1208, span._span_id), rest, times, tail))
-            else:
-                said = b""
             if tail:
+                times = _pack_times(0x39, span._start, 0x41, span._end)
+                own: Any = span._own
+                if own:
+                    said = b"".join(map(_attribute, own.items()))
+                elif span._path is not None:
+                    said = _attributes[_PATH, span._path]
+                    if span._query is not None:
+                        said += _attributes[_QUERY, span._query]
+                elif tail is _TAIL:  # as nearly all calls and statements
+                    if parent:
+                        ids = _pack_child(0x0A10, trace_id, 0x1208, span._span_id, 0x2208, parent)
+                        return b"".join((child, ids, rest, times, tail))
+                    return b"".join((root, _pack_root(0x0A10, trace_id, 0x1208, span._span_id), rest, times, tail))
+                else:
+                    said = b""
                 size += len(said) + len(tail)
                 if parent:
                     ids = _pack_child(0x0A10, trace_id, 0x1208, span._span_id, 0x2208, parent)
