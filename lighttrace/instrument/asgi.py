@@ -9,8 +9,8 @@ from opentelemetry.context.context import Context
 
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate, redaction
-from lighttrace.instrument.call import disguise, stand_in
-from lighttrace.instrument.engine import Scope, keep, state
+from lighttrace.instrument.call import FLAG_IS_FREE, disguise, stand_in
+from lighttrace.instrument.engine import Scope, state
 from lighttrace.instrument.hosts import split_authority
 from lighttrace.instrument.http_server import (
     CLIENT,
@@ -26,12 +26,10 @@ from lighttrace.instrument.http_server import (
     fail,
     find_caller,
     is_failure,
-    method_of,
     name_route,
     note_status,
     now,
     of_caller,
-    read_handler,
     read_method,
     start,
 )
@@ -39,24 +37,26 @@ from lighttrace.instrument.http_span import capture
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing.context import SPAN_KEY, detach, read_current, readers, reset_current, set_current
 from lighttrace.tracing.shared import NOTHING_OWN
-from lighttrace.tracing.span import Span
 
 ADDRESS, PORT = semconv.SERVER_ADDRESS, semconv.SERVER_PORT
 AGENT, VERSION = semconv.USER_AGENT_ORIGINAL, semconv.NETWORK_PROTOCOL_VERSION
-# In one step each, as nearly every server gives them; where some are left out, they are read one by one.
-_CALLER = "method", "scheme", "http_version", "server"
-_read_caller = itemgetter(*_CALLER)
-_USUAL = "path", "client", "query_string", "root_path", "headers"
+# In one step, as nearly every server gives all of them; where some are left out, they are read one by one.
+_USUAL = "path", "query_string", "root_path", "headers", "client", "method", "scheme", "http_version", "server"
 _read_usual = itemgetter(*_USUAL)
 
 
 class AsgiPatch(Patch):
-    """Trace the requests of an ASGI application: the target is its `__call__`, with (self, scope, receive, send)."""
+    """Trace the requests of an ASGI application: the target is its `__call__`, with (self, scope, receive, send).
 
-    def __init__(self, target: str, prepare: Callable[[Any, dict[str, Any]], object] | None = None) -> None:
-        """`prepare` is given the application and the scope before anything is read from it."""
+    A framework that makes spans of its own names in `telemetry` the key of the scope by which it makes none, and in `against` what
+    would forbid that: it is asked once for each application, and gives two pairs of a namespace and a name in there, which must be
+    None. Its applications have a `root_path`, which they put into the scope where it is not empty.
+    """
+
+    def __init__(self, target: str, telemetry: str = "", against: Callable[[Any], tuple[Any, ...]] | None = None) -> None:
         super().__init__(target)
-        self.prepare = prepare
+        self.telemetry = telemetry
+        self.against = against
         self.scope = Scope("", covers=False)
 
     def bind(self, integration: str) -> None:
@@ -64,7 +64,7 @@ class AsgiPatch(Patch):
         self.scope = Scope(integration, covers=False)
 
     def wrap(self, original: Any) -> Any:
-        site, tracers = self.site, self.scope
+        site, tracers, telemetry = self.site, self.scope, self.telemetry
 
         # Flat, because each request pays for each step into another function.
         async def wrapper(self_: Any, scope: Any, receive: Any, send: Any) -> Any:
@@ -73,26 +73,32 @@ class AsgiPatch(Patch):
             span: Any = None
             try:
                 if site.enabled and scope["type"] == "http":
-                    prepare = self.prepare
-                    if prepare is not None:
-                        prepare(self_, scope)
+                    if telemetry:
+                        if self_.root_path:
+                            scope["root_path"] = self_.root_path  # as the application will, in its first line
+                        try:
+                            against = self_._lighttrace_against
+                        except AttributeError:
+                            against = self_._lighttrace_against = self.against(self_)  # type: ignore[misc]  # where there is a key
+                        (space, name), (other, its) = against
+                        if space[name] is None and other[its] is None and telemetry not in scope:
+                            scope[telemetry] = None
                     tracer = tracers.tracer or tracers.find()
                     try:
-                        path, client, query, root, fields = _read_usual(scope)
+                        path, query, root, fields, client, method, scheme, version, server = _read_usual(scope)
                     except KeyError:  # something is left out
-                        path, client, query, root, fields = map(scope.get, _USUAL)
+                        path, query, root, fields, client, method, scheme, version, server = map(scope.get, _USUAL)
                         fields = fields or ()
                     if tracer is not None and (state.exclude is None or not state.exclude[path or "/"]):
                         headers = dict(fields)
                         address = client[0] if client else None
+                        said = method, scheme, version, server, headers.get(b"host"), headers.get(b"user-agent"), address
                         try:
-                            known = state.callers.get(
-                                (_read_caller(scope), headers.get(b"host"), headers.get(b"user-agent"), address)
-                            )
-                        except (KeyError, TypeError):  # something is left out, or a list
+                            known = state.callers.get(said)
+                        except TypeError:  # the specification lets the server's address be a list
                             known = None
                         if known is None:
-                            known = _look_up(scope, headers, address)
+                            known = _look_up(said)
                         path = path or "/"
                         query = redaction.queries[query] if query else None
                         context = read_current()
@@ -136,14 +142,22 @@ class AsgiPatch(Patch):
                 _end(span)
             return result
 
-        return disguise(wrapper, original)
+        if telemetry or not FLAG_IS_FREE:
+            return disguise(wrapper, original)
+
+        # Most of these stand inside another one: FastAPI's `__call__` calls Starlette's.
+        def passing(self_: Any, scope: Any, receive: Any, send: Any) -> Any:
+            return (original if SPAN in scope else wrapper)(self_, scope, receive, send)
+
+        return stand_in(passing, original)
 
 
 class RoutePatch(Patch):
     """The `handle` of a class of routes, with (self, scope, receive, send): the framework has matched.
 
     `read_route` is given the route and gives its template (or None) and the handler (or None). Where the scope has the key `within`,
-    there may be more to it, and `read_within` is asked in its place, with the scope as well.
+    `find` is given the route and the scope, and says what is to be read in the route's place: it is as `read_match` of a `MatchPatch`
+    wants it.
     """
 
     def __init__(
@@ -151,12 +165,12 @@ class RoutePatch(Patch):
         target: str,
         read_route: Callable[[Any], tuple[str | None, Any]],
         within: str = "",
-        read_within: Callable[[Any, Any], tuple[str | None, Any]] | None = None,
+        find: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         super().__init__(target)
         self.read_route = read_route
         self.within = within
-        self.read_within = read_within
+        self.find = find
 
     def wrap(self, original: Any) -> Any:
         site, within = self.site, self.within
@@ -167,40 +181,20 @@ class RoutePatch(Patch):
                 # A seam is heard twice where a framework's class of routes calls its base class's.
                 if span is not None and not span._end and span._call is not route and site.enabled:
                     span._call = route
-                    if within in scope and self.read_within is not None:
-                        template, handler = self.read_within(route, scope)
-                    else:
-                        read_route = self.read_route
-                        template, handler = read_route(route)
-                    if PREFIX in scope and template is not None:
-                        template = scope[PREFIX] + template
-                    # By its code and not itself: a handler made for one request must not be kept. And by its number: the
-                    # hash of code is made of all constants in it, anew each time.
-                    code = getattr(handler, "__code__", handler)
-                    key = span._shared, template, id(code)
-                    known = state.routes.get(key)
+                    found = self.find(route, scope) if within in scope and self.find is not None else route
+                    number: Any = id(found) if PREFIX not in scope else (scope[PREFIX], id(found))
+                    known = span._shared.routes.get(number)
                     if known is None or (span._own is not NOTHING_OWN and ROUTE in span._own):
-                        _name(span, key, handler, code)
+                        name_route(span, number, found, self.read_route)
                     else:
-                        span._name, found, span._shared, _ = known
-                        if found is not None and span._owner.source not in EXPLICIT:
-                            span._owner = found
+                        span._name, owner, span._shared, _ = known
+                        if owner is not None and span._owner.source not in EXPLICIT:
+                            span._owner = owner
             except Exception as error:
                 site.failed(error)
             return original(route, scope, receive, send)
 
         return stand_in(before, original)
-
-
-def _name(span: Span, key: Any, handler: Any, kept: Any) -> None:
-    _, route, number = key
-    method = method_of(span)
-    known = state.routed.get((method, route, number))
-    if known is None:
-        # Another object cannot have its number while it is kept here.
-        known = keep(state.routed, (method, route, number), (*read_handler(method, route, handler), kept), 4096)
-    name, found, _ = known
-    name_route(span, name, route, found, key, kept)
 
 
 def _hear(span: Any, site: guard.Site, send: Callable[[Any], Awaitable[Any]], message: Any) -> Awaitable[Any]:
@@ -218,7 +212,7 @@ def _hear(span: Any, site: guard.Site, send: Callable[[Any], Awaitable[Any]], me
                 if state.server_response_headers:
                     capture(span, semconv.HTTP_RESPONSE_HEADER, state.server_response_headers, _Headers(message["headers"]))
             elif kind == "http.response.body" and not message.get("more_body"):
-                if STATUS in span._own and is_failure(span._own[STATUS]):
+                if span._own is not NOTHING_OWN and STATUS in span._own and is_failure(span._own[STATUS]):
                     # The exception behind a 500 comes up only after the response has gone out: wait for it.
                     span._call = now()
                 else:
@@ -234,11 +228,10 @@ def _end(span: Any) -> None:
     end(span, at if type(at) is int else None)
 
 
-def _look_up(scope: dict[str, Any], headers: dict[bytes, bytes], address: str | None) -> Caller:
-    *who, server = map(scope.get, _CALLER)
-    server = tuple(server) if server else None  # the specification lets it be a list
-    host, agent = headers.get(b"host"), headers.get(b"user-agent")
-    return find_caller(((*who, server), host, agent, address), (*who, server, host, agent), address, _read_first)
+def _look_up(said: tuple[Any, ...]) -> Caller:
+    *before, server, host, agent, address = said
+    key = *before, tuple(server) if server else None, host, agent
+    return find_caller((*key, address), key, address, _read_first)
 
 
 def _read_first(

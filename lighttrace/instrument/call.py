@@ -66,10 +66,15 @@ def listening(original: Callable[..., Any], site: Any, hear: Callable[[Any, Any]
     return stand_in(before, original)  # type: ignore[no-any-return]  # what came in
 
 
+# Since 3.11 it is an instruction in its code by which a function gives a coroutine when it is called, and not a flag of its code.
+FLAG_IS_FREE = sys.version_info >= (3, 11)
+"""Whether `stand_in` convinces everybody: else those who ask `inspect` take what it gives for a plain function."""
+
+
 def stand_in(function: Any, original: Any) -> Any:
     """`function`, a plain one that gives what `original` gives, in its place.
 
-    A coroutine around a coroutine would be paid for at each of its steps. Whoever asks `asyncio`, and from 3.12 on `inspect`,
+    A coroutine around a coroutine would be paid for at each of its steps. Whoever asks `asyncio`, and from 3.11 on `inspect`,
     takes it for a coroutine function all the same, if `original` is one.
     """
     import inspect
@@ -82,6 +87,9 @@ def stand_in(function: Any, original: Any) -> Any:
     import asyncio.coroutines
 
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # what `asyncio.iscoroutinefunction` reads
+    if FLAG_IS_FREE:
+        code = function.__code__
+        function.__code__ = code.replace(co_flags=code.co_flags | inspect.CO_COROUTINE)  # what `inspect` reads
     return function
 
 

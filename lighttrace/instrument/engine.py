@@ -5,8 +5,11 @@ patches. Patches made before a change see the change, because they hold `state`,
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
+from lighttrace.tracing.shared import Shared
 from lighttrace.tracing.tracer import Tracer
 from lighttrace.tracing.transaction import Settings
 
@@ -64,6 +67,41 @@ def keep(cache: dict[Any, Any], key: Any, value: Any, most: int) -> Any:
     return value
 
 
+def tie(owner: Any, let_go: Callable[[Any], object]) -> Any:
+    """What is to be held as long as something with the number of `owner` is remembered: it calls `let_go` when `owner` ceases to be.
+
+    The next object that has its number is another one.
+    """
+    try:
+        return ref(owner, let_go)
+    except TypeError:  # of a kind that cannot be watched: then it lives as long as this is held
+        return owner
+
+
+class Routes(Patient):
+    """What requests have in common once a framework has found their route, by what they had in common before.
+
+    It is looked up there (`Shared.routes`), in as few steps as can be, and counted here.
+    """
+
+    __slots__ = ()
+
+    def keep(self, shared: Shared, number: Any, value: tuple[Any, ...], found: Any) -> None:
+        """Remember `value` by the `number` of `found` for as long as that lives. Only where there `has_room`, and if `shared.lasts`."""
+        routes: Any = shared.routes
+
+        def forget(_: Any) -> None:
+            self.pop((shared, number), None)
+            routes.pop(number, None)
+
+        self[shared, number] = routes[number] = (*value, tie(found, forget))
+
+    def clear(self) -> None:
+        for shared, _ in list(self):
+            shared.routes.clear()
+        super().clear()
+
+
 class State:
     """The engine's configuration, in the form that the hot path wants."""
 
@@ -82,7 +120,6 @@ class State:
         "matched",
         "redacted_parameters",
         "resolver",
-        "routed",
         "routes",
         "server_request_headers",
         "server_response_headers",
@@ -111,9 +148,8 @@ class State:
         # one that it read.
         self.callers = Patient()  # what many requests have in common: the span's name and its first attributes
         self.anywhere: dict[Any, Any] = {}  # the same, whatever the caller's address is
-        self.routed: dict[Any, Any] = {}  # method, route and handler: the span's name and its owner
-        self.matched: dict[Any, Any] = {}  # method, prefix and the number of what a framework found: the same, see `MatchPatch`
-        self.routes = Patient()  # what a caller's requests share and what they found: the same, and what they share then
+        self.matched: dict[Any, Any] = {}  # method, prefix and what a framework found: the span's name, its owner and the route
+        self.routes = Routes()  # what a caller's requests share and what was found: name, owner, and what they share then
         self.told = Bounded(1024)  # short baggage: what it says of the caller, see `propagate.read_caller`
 
     @property
@@ -162,9 +198,8 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.edge = config.edge
     state.told = Bounded(1024)  # after whether any of it is believed
     state.baggage_hosts = tuple(config.baggage_hosts)
-    state.routed = {}  # after the resolver: who reads this one asks that one
-    state.matched = {}
-    state.routes = Patient()
+    state.matched = {}  # after the resolver: who reads this one asks that one
+    state.routes = Routes()
     Settings.salt = config.customer_salt.encode()
     state.provider = provider
 

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind
 from lighttrace import guard, semconv
 from lighttrace.instrument import propagate
 from lighttrace.instrument.call import disguise, listening
-from lighttrace.instrument.engine import Bounded, keep, state
+from lighttrace.instrument.engine import Bounded, keep, state, tie
 from lighttrace.instrument.patching import Patch
 from lighttrace.tracing import errors
 from lighttrace.tracing.context import HANDED_KEY, SPAN_KEY, is_alone, set_current, with_value
@@ -133,33 +133,19 @@ class MatchPatch(Patch):
                 span = carrier.get(SPAN)
                 if span is not None and not span._end and site.enabled:
                     match = read_found(self_)
-                    key = span._shared, carrier.get(PREFIX), id(match)
-                    known = state.routes.get(key)
+                    number: Any = id(match) if PREFIX not in carrier else (carrier[PREFIX], id(match))
+                    known = span._shared.routes.get(number)
                     if known is None or (span._own is not NOTHING_OWN and ROUTE in span._own):
-                        self._name(span, key, match, self_)
+                        name_route(span, number, match, lambda _: self.read_match(self_))
                     else:
-                        span._name, found, span._shared, _ = known
-                        if found is not None and span._owner.source not in EXPLICIT:
-                            span._owner = found
+                        span._name, owner, span._shared, _ = known
+                        if owner is not None and span._owner.source not in EXPLICIT:
+                            span._owner = owner
             except Exception as error:
                 site.failed(error)
             return result
 
         return disguise(afterwards, original)
-
-    def _name(self, span: Span, key: Any, match: Any, self_: Any) -> None:
-        matched = state.matched
-        _, prefix, number = key
-        method = method_of(span)
-        known = matched.get((method, prefix, number))
-        if known is None:
-            route, handler = self.read_match(self_)
-            if prefix and route is not None:
-                route = prefix + route
-            # Another object cannot have its number while it is kept here.
-            known = keep(matched, (method, prefix, number), (*read_handler(method, route, handler), route, match), 4096)
-        name, found, route, _ = known
-        name_route(span, name, route, found, key, match)
 
 
 def method_of(span: Span) -> str:
@@ -168,29 +154,35 @@ def method_of(span: Span) -> str:
     return method if type(method) is str and method != "_OTHER" else OTHER
 
 
-def read_handler(method: str, route: str | None, handler: Any) -> tuple[str | None, Owner | None]:
-    """The name of a route's spans, and who owns them."""
-    name = f"{method} {route}" if route is not None else None
-    found = owner_of(handler, name or method, route) if handler is not None and state.resolver is not None else None
-    return name, found
+def name_route(span: Span, number: Any, found: Any, read: Callable[[Any], tuple[str | None, Any]]) -> None:
+    """Put the route that a framework has found on the span, and who owns it; remember it for the caller's next request.
 
-
-def name_route(span: Span, name: str | None, route: str | None, found: Owner | None, key: Any, kept: Any) -> None:
-    """Put the route that a framework has found on the span, and who owns it; remember under `key`, which begins with what the
-    span shares, and holds the number of `kept`, what spans of that route share.
+    `found` is what the framework knows the route and its handler by: `read` is given it and gives both. `number` is its number, or
+    what comes before the application's routes and its number. Nothing is remembered that outlives it.
     """
+    method, shared = method_of(span), span._shared
+    matched = state.matched
+    known = matched.get((method, number))
+    if known is None:
+        route, handler = read(found)
+        if type(number) is tuple and route is not None:
+            route = number[0] + route
+        name = f"{method} {route}" if route is not None else None
+        team = owner_of(handler, name or method, route) if handler is not None and state.resolver is not None else None
+        tied = tie(found, lambda _: matched.pop((method, number), None))
+        known = keep(matched, (method, number), (name, team, route, tied), 4096)
+    name, team, route, _ = known
     if name is not None:
         span._name = name
-        shared = key[0]
         if shared.lasts and span._shared is shared and ROUTE not in span._own and state.routes.has_room():
             more = Shared({**shared.attributes, ROUTE: route})
             more.expect_more()
-            state.routes[key] = name, found, more, kept
+            state.routes.keep(shared, number, (name, team, more), found)
             span._shared = more
         else:
             own_of(span, ROUTE)[ROUTE] = route
-    if found is not None and span._owner.source not in EXPLICIT:
-        span._owner = found
+    if team is not None and span._owner.source not in EXPLICIT:
+        span._owner = team
 
 
 class MountPatch(Patch):

@@ -12,13 +12,14 @@ from typing import Any
 class Shared:
     """Each key and value of `attributes` exportable, each value exactly a str or an int. They never change."""
 
-    __slots__ = ("attributes", "encoded", "frame", "further", "plain")
+    __slots__ = ("attributes", "encoded", "frame", "further", "plain", "routes")
 
     def __init__(self, attributes: Mapping[str, Any]) -> None:
         self.attributes = attributes
         self.encoded: bytes | None = None  # filled in by the encoder on its first use
         self.frame: Any = None  # as well: all of a span that has these and nothing else, but for its ids and times
         self.further: Mapping[Any, Shared] = _NONE_YET  # these and more, by what brought it: a status, for example
+        self.routes: Mapping[Any, tuple[Any, ...]] = _NONE_YET  # the same for what a framework finds (`engine.Routes`)
         self.plain = True  # what is said of the span's own attributes, too
 
     @property
@@ -29,7 +30,7 @@ class Shared:
     def expect_more(self) -> None:
         """Say that these come again and again: then the first that is added to them is remembered at once."""
         if self.attributes and self.further is _NONE_YET:
-            self.further = {}
+            self.further, self.routes = {}, {}
 
     def with_more(self, what: Any, attributes: Mapping[str, Any]) -> "Shared | None":
         """These and `attributes`, remembered in `further`. None where that is not worth it, and they are to be the span's own.
@@ -53,7 +54,7 @@ class Shared:
         return made
 
 
-_NONE_YET: Mapping[Any, Shared] = MappingProxyType({})
+_NONE_YET: Mapping[Any, Any] = MappingProxyType({})
 _FEW = 8
 
 

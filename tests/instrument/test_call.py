@@ -7,7 +7,7 @@ import typing
 
 import pytest
 
-from lighttrace.instrument.call import around, around_block
+from lighttrace.instrument.call import FLAG_IS_FREE, around, around_block, stand_in
 
 
 class Calls:
@@ -127,6 +127,22 @@ def test_wrapper_looks_like_what_it_wraps(kind):
     assert (wrapper.__name__, wrapper.__qualname__, wrapper.__module__, wrapper.__doc__) == (
         original.__name__, original.__qualname__, original.__module__, original.__doc__,
     )  # fmt: skip
+
+
+def test_plain_function_stands_in_for_a_coroutine_function():
+    original = make("coroutine")
+    calls = []
+
+    def before(*args, **kwargs):
+        calls.append((args, kwargs))
+        return original(*args, **kwargs)
+
+    wrapper = stand_in(before, original)
+    assert asyncio.iscoroutinefunction(wrapper)
+    assert inspect.iscoroutinefunction(wrapper) == FLAG_IS_FREE
+    coroutine = wrapper("a", c=4)
+    assert calls == [(("a",), {"c": 4})], "it is a plain function all the same, and runs when it is called"
+    assert drive(coroutine) is RESULT
 
 
 def test_arguments_go_in_untouched():

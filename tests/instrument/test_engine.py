@@ -1,12 +1,14 @@
 """Who makes the spans of an integration, while tracing is switched on and off."""
 
+import gc
 import threading
 from typing import Any
 
 from lighttrace.config import load
 from lighttrace.instrument import engine
-from lighttrace.instrument.engine import Patient, Scope, State
+from lighttrace.instrument.engine import Patient, Routes, Scope, State
 from lighttrace.testing import capture
+from lighttrace.tracing.shared import Shared
 from tests.tracing.conftest import Tracing
 
 
@@ -75,8 +77,30 @@ def test_full_cache_is_emptied_once_it_was_of_no_help_for_long() -> None:
     assert not cache.has_room(), "what was missed before is forgotten"
 
 
+class Found:
+    """What a framework finds."""
+
+
+def test_what_a_route_is_known_by_is_forgotten_with_it_and_not_kept() -> None:
+    routes, shared, first, second = Routes(), Shared({"a": "b"}), Found(), Found()
+    shared.expect_more()
+    for found in (first, second):
+        routes.keep(shared, id(found), ("name",), found)
+        routes.keep(shared, ("/prefix", id(found)), ("name",), found)
+    assert (len(routes), len(shared.routes)) == (4, 4)
+    del found, first
+    gc.collect()
+    assert list(shared.routes) == [id(second), ("/prefix", id(second))] == [number for _, number in routes]
+    assert shared.routes[id(second)] is routes[shared, id(second)]
+    routes.clear()
+    assert (len(routes), len(shared.routes)) == (0, 0)
+    routes.keep(shared, 1, ("name",), ())  # what cannot be watched stays
+    gc.collect()
+    assert shared.routes[1] == ("name", ())
+
+
 def test_another_configuration_forgets_what_was_learned_under_the_one_before() -> None:
-    caches = "anywhere", "callers", "matched", "routed", "routes", "told"
+    caches = "anywhere", "callers", "matched", "routes", "told"
     with capture() as spans:
         before = {name: getattr(engine.state, name) for name in caches}
         for cache in before.values():

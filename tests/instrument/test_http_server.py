@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
+import gc
 import http
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -367,9 +370,18 @@ def test_equal_routes_of_two_applications_belong_to_their_own_handlers() -> None
         def team_for_function(self, function: Any) -> tuple[str, str] | None:
             return function.__name__, "codeowners"
 
+    def checked(handler: Any) -> Any:
+        @functools.wraps(handler)
+        async def check(request: Request) -> Response:
+            return await handler(request)  # type: ignore[no-any-return]  # a response
+
+        return check
+
+    @checked
     async def risk(request: Request) -> Response:
         return Response("risk")
 
+    @checked
     async def fraud(request: Request) -> Response:
         return Response("fraud")
 
@@ -378,6 +390,102 @@ def test_equal_routes_of_two_applications_belong_to_their_own_handlers() -> None
         for app in applications * 2:
             ask_starlette(app, "GET", "/do/nothing", AGENT, "10.0.0.1", "")
         assert [span.team for span in spans.take(4)] == ["risk", "fraud"] * 2
+
+
+def test_route_is_said_once_where_only_the_second_of_two_is_known() -> None:
+    async def do(request: Request) -> Response:
+        return Response("done")
+
+    inner = Route("/further/do/{what}", do)
+    outer = Route("/further/{rest:path}", Router(routes=[inner]))
+    with capture() as spans, said_once(spans):
+        engine.state.routes.most = 1
+        for route, names in ((inner, 1), (outer, 3)):
+            for _ in range(names):
+                ask_starlette(Starlette(routes=[route]), "GET", "/further/do/nothing", AGENT, "10.0.0.1", "")
+                (span,) = spans.take()
+                assert span.name == "GET /further/do/{what}"
+                assert span.attributes[semconv.HTTP_ROUTE] == "/further/do/{what}"
+
+
+def test_route_is_said_once_where_only_that_of_an_application_inside_another_one_is_known() -> None:
+    inner, outer = flask.Flask("inner"), flask.Flask("outer")
+    inner.add_url_rule("/do/<what>", "do", lambda what: "done")
+    outer.add_url_rule("/<path:rest>", "rest", lambda rest: inner)
+    with capture() as spans, said_once(spans):
+        engine.state.routes.most = 1
+        for app in (inner, outer, outer, outer):
+            ask_flask(app, "GET", "/do/nothing", AGENT, "10.0.0.1", "")
+            (span,) = spans.take()
+            assert span.name == "GET /do/<what>"
+            assert span.attributes[semconv.HTTP_ROUTE] == "/do/<what>"
+
+
+CALLERS: list[tuple[str, Any, str, Any]] = [
+    ("method", "POST", semconv.HTTP_REQUEST_METHOD, "POST"),
+    ("scheme", "https", semconv.URL_SCHEME, "https"),
+    ("http_version", "2", semconv.NETWORK_PROTOCOL_VERSION, "2"),
+    ("server", ("other", 81), semconv.SERVER_PORT, 81),
+    ("server", ["other", 81], semconv.SERVER_ADDRESS, "other"),
+    ("client", ("10.0.0.2", 5000), semconv.CLIENT_ADDRESS, "10.0.0.2"),
+    ("headers", [(b"host", b"other")], semconv.SERVER_ADDRESS, "other"),
+    ("headers", [(b"user-agent", b"other")], semconv.USER_AGENT_ORIGINAL, "other"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "attribute", "expected"), CALLERS, ids=[f"{key} {value}" for key, value, *_ in CALLERS])
+def test_callers_that_differ_in_anything_are_told_apart(key: str, value: Any, attribute: str, expected: Any) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def no(message: Any = None) -> Any:
+        pass
+
+    application = Starlette()
+    application.middleware_stack = answer
+    usual = {
+        "type": "http", "method": "GET", "path": "/", "query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1",
+        "server": ("kit", 80), "client": ("10.0.0.1", 5000), "headers": [],
+    }  # fmt: skip
+    with capture() as spans, said_once(spans):
+        for scope in (usual, {**usual, key: value}) * 2:
+            asyncio.run(application(dict(scope), no, no))
+        found = [span.attributes.get(attribute) for span in spans.take(4)]
+    assert found[1::2] == [expected] * 2
+    assert expected not in found[0::2]
+
+
+def test_routes_made_for_one_request_belong_to_their_own_handlers_and_are_not_kept() -> None:
+    class ByDefault(Owners):
+        def team_for_function(self, function: Any) -> tuple[str, str] | None:
+            return function.__defaults__[0], "codeowners"
+
+    handlers: list[Any] = []
+
+    class Dynamic(Starlette):
+        """Has another route for each request, of equal code."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.middleware_stack = self.answer
+
+        async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+            async def handler(request: Request, team: str = f"team {len(handlers)}") -> Response:
+                return Response(team)
+
+            handlers.append(weakref.ref(handler))
+            await Router(routes=[Route("/do/{what}", handler)])(scope, receive, send)
+
+    application = Dynamic()
+    with capture(resolver=ByDefault()) as spans, said_once(spans):
+        for _ in range(50):
+            ask_starlette(application, "GET", "/do/nothing", AGENT, "10.0.0.1", "")
+            gc.collect()  # so that what comes next has the number of what was before
+        assert [span.team for span in spans.take(50)] == [f"team {number}" for number in range(50)]
+        assert not engine.state.routes
+        assert not engine.state.matched
+    assert {handler() for handler in handlers} == {None}
 
 
 def test_a_route_is_heard_once_where_its_class_calls_its_base_class() -> None:

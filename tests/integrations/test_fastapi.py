@@ -1,21 +1,65 @@
 """FastAPI on uvicorn, with routers inside routers, mounts, and its own telemetry."""
 
+import importlib.util
+
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from opentelemetry import metrics
+from opentelemetry import _logs, metrics, trace
 from starlette.applications import Starlette
 
 import lighttrace
 from lighttrace.integrations.fastapi import INTEGRATION
 from lighttrace.integrations.starlette import INTEGRATION as STARLETTE
+from lighttrace.testing.capture import wait_until
 from lighttrace.testing.kits import http_server as kit
 from lighttrace.testing.servers import serve_asgi
 from tests.integrations.test_starlette import PATHS, AsgiKit, endless, pool
 
+OWN_TELEMETRY = importlib.util.find_spec("fastapi.telemetry") is not None
 
-def make_fastapi():
-    app = FastAPI()
+
+class Meters(metrics.MeterProvider):
+    """Notes the routes whose requests were measured."""
+
+    def __init__(self):
+        self.recorded = []
+
+    def wait_for(self, routes):
+        wait_until(lambda: self.recorded == routes, f"{routes} to be measured")
+
+    def get_meter(self, name, *args, **kwargs):
+        recorded = self.recorded
+
+        class Histogram(metrics.NoOpHistogram):
+            def record(self, amount, attributes=None, *args, **kwargs):
+                recorded.append(attributes.get("http.route"))
+
+        class Meter(metrics.NoOpMeter):
+            def create_histogram(self, name, *args, **kwargs):
+                return Histogram(name)
+
+        return Meter(name)
+
+
+class Logs(_logs.LoggerProvider):
+    """Notes the names of events."""
+
+    def __init__(self):
+        self.emitted = []
+
+    def get_logger(self, name, *args, **kwargs):
+        emitted = self.emitted
+
+        class Logger(_logs.NoOpLogger):
+            def emit(self, *args, **kwargs):
+                emitted.append(kwargs["event_name"])
+
+        return Logger(name)
+
+
+def make_fastapi(**options):
+    app = FastAPI(**options)
     nested, mounted = APIRouter(), FastAPI()
 
     @nested.get("/things/{number}", response_class=PlainTextResponse)
@@ -158,19 +202,54 @@ def ask(app):
             site.get("/")
         self.server_span(attributes={"seen": "here"})
 
-    def test_programs_own_metrics_go_on(self, monkeypatch):
-        made = []
-
-        class Meters(metrics.NoOpMeterProvider):
-            def get_meter(self, *args, **kwargs):
-                made.append(args)
-                return super().get_meter(*args, **kwargs)
-
-        class Mine(Meters, metrics.MeterProvider):
-            pass
-
-        monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", Mine())
-        assert self.site.get("/items/7").body == b"item 7"
+    @pytest.mark.parametrize("whose", ["the program's", "the application's"])
+    def test_programs_own_metrics_go_on(self, monkeypatch, whose):
+        meters = Meters()
+        if whose == "the program's":
+            monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", meters)
+            app = make_fastapi()
+        else:
+            app = make_fastapi(**({"telemetry": {"meter_provider": meters}} if OWN_TELEMETRY else {}))
+        with serve_asgi(app) as site:
+            for _ in range(2):
+                assert site.get("/items/7").body == b"item 7"
+            meters.wait_for(["/items/{number}"] * 2 * OWN_TELEMETRY)
         self.spans.expect(kind="server", scope="lighttrace.fastapi")
         self.spans.check_ended()
         self.spans.clear()
+
+    @pytest.mark.skipif(not OWN_TELEMETRY, reason="this version of FastAPI has no telemetry of its own")
+    def test_programs_own_logs_go_on(self, monkeypatch):
+        logs = Logs()
+        monkeypatch.setattr("opentelemetry._logs._internal._LOGGER_PROVIDER", logs)
+        assert self.site.get("/boom").status == 500
+        assert logs.emitted == ["http.server.request.exception"]
+        self.spans.expect(kind="server", scope="lighttrace.fastapi")
+        self.spans.check_ended()
+        self.spans.clear()
+
+    @pytest.mark.skipif(not OWN_TELEMETRY, reason="this version of FastAPI has no telemetry of its own")
+    def test_spans_for_a_tracer_provider_of_the_applications_go_on(self):
+        class Provider(trace.TracerProvider):
+            asked = 0
+
+            def get_tracer(self, *args, **kwargs):
+                Provider.asked += 1
+                return trace.NoOpTracer()
+
+        with serve_asgi(make_fastapi(telemetry={"tracer_provider": Provider()})) as site:
+            assert site.get("/items/7").body == b"item 7"
+        assert Provider.asked == 1
+        self.spans.expect(kind="server", scope="lighttrace.fastapi")
+        self.spans.check_ended()
+        self.spans.clear()
+
+    @pytest.mark.skipif(not OWN_TELEMETRY, reason="this version of FastAPI has no telemetry of its own")
+    def test_metrics_of_an_application_around_another_one_go_on(self):
+        meters = Meters()
+        outer = FastAPI(telemetry={"meter_provider": meters, "tracing": False})
+        outer.mount("/v1", make_fastapi())
+        with self.tracing(exclude=("/v1/items/*",)) as spans, serve_asgi(outer) as site:
+            assert site.get("/v1/items/7").body == b"item 7"
+            meters.wait_for(["/v1/items/{number}"])
+            assert [span.kind for span in spans.take()] == ["internal"]  # the handler's own

@@ -398,8 +398,8 @@ def _appearance(owner: Any, name: str) -> dict[str, Any]:
         "module": found.__module__,
         "doc": found.__doc__,
         "annotations": getattr(found, "__annotations__", {}),
-        # What a plain function that gives a coroutine is marked with, only asyncio knew up to 3.11.
-        "coroutine": (inspect if sys.version_info >= (3, 12) else asyncio).iscoroutinefunction(found),
+        # What a plain function that gives a coroutine is marked with, only asyncio knew up to 3.10.
+        "coroutine": (inspect if sys.version_info >= (3, 11) else asyncio).iscoroutinefunction(found),
         "generator": inspect.isgeneratorfunction(found),
         "async generator": inspect.isasyncgenfunction(found),
         "pickled": pickle.loads(pickle.dumps(found)) is found or "by name",
