@@ -148,8 +148,7 @@ def _hear(
         # A response whose length was known before has been computed: only its end is of interest. A spelling that is not
         # found makes the body be followed step by step, which is right in any case.
         # The last one first: that is where frameworks add it, once they know. A list, as it must be, is not always what comes.
-        last = headers[-1][0] if type(headers) is list and headers else None
-        if last == "Content-Length" or "Content-Length" in dict(headers):
+        if (type(headers) is list and headers and headers[-1][0] == "Content-Length") or "Content-Length" in dict(headers):
             span._call = Body
     except Exception as error:
         site.failed(error)
@@ -190,7 +189,10 @@ class Body:
             fail(span, error)
             raise
         finally:
-            end(span)
+            if not span._end and span._own is NOTHING_OWN:
+                span.end()  # what `end` does then: one step less, for nearly every request
+            else:
+                end(span)
 
     def __del__(self) -> None:
         if not self._span._end:
