@@ -61,6 +61,7 @@ STEPS = (
     Step("start and end a root span, eight attributes", "bare_span(eight)", "tracer.start('GET', CLIENT, eight.copy()).end()"),
     Step("a span by hand, current inside, eight attributes", "bare_current(eight)", "by_hand(eight)"),
     Step("a span that is not sampled, current inside", "bare_unsampled(eight)", "by_hand(eight)", "parentbased_always_off"),
+    Step("the same, beside what keeps it all and asks it all", "asking_unsampled(eight)", "by_hand(eight)", "parentbased_always_off"),
 )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def namespace() -> dict[str, Any]:
     from lighttrace.propagation.tracecontext import parse_traceparent
     from lighttrace.tracing.context import SPAN_KEY, current
     from lighttrace.tracing.ids import getrandbits, new_span_id, new_trace_id
-    from lighttrace.tracing.span import Span
+    from lighttrace.tracing.span import Span, UnsampledSpan
     from lighttrace.tracing.values import PLAIN
 
     lighttrace.init(service="bench", team="bench-team", exporter="none")
@@ -96,7 +97,7 @@ def namespace() -> dict[str, Any]:
     bits = Random(1).getrandbits
     pending: collections.deque[Any] = collections.deque(maxlen=1000)
     store = "; ".join(f"made.{slot} = {i}" for i, slot in enumerate(slots))
-    scope: dict[str, Any] = {"new": new, "Bare": bare, "Span": Span, "time_ns": time_ns, "bits": bits, "SpanKind": SpanKind, "variable": variable, "append": pending.append}  # fmt: skip
+    scope: dict[str, Any] = {"new": new, "Bare": bare, "Span": Span, "time_ns": time_ns, "bits": bits, "SpanKind": SpanKind, "variable": variable, "append": pending.append, "UnsampledSpan": UnsampledSpan, "pipeline": active.pipeline, "read_current": current.get, "set_current": current.set, "reset_current": current.reset}  # fmt: skip
     fields = "; ".join(f"made.{slot} = 0" for slot in Span.__slots__ if slot not in ("__weakref__", "_call"))
     exec(f"def make_bare():\n made = new(Bare); {store}\n return made", scope)
     exec(f"def make_span():\n made = new(Span); {fields}\n return made", scope)
@@ -117,9 +118,34 @@ def namespace() -> dict[str, Any]:
         " def __exit__(self, kind, error, trace):\n  variable.reset(self.token)\n"
         "class BareTracer:\n"
         " def start(self, name, context=None, kind=0, attributes=None, links=None, start_time=None, record=True, status=True, end=True):\n"
-        "  scope = new(BareUnsampled); scope.given = attributes; return scope\n"
+        "  scope = BareUnsampled(); scope.given = attributes; return scope\n"
         "bare_tracer = BareTracer()\n"
         "def bare_unsampled(given):\n with bare_tracer.start('GET', kind=SpanKind.CLIENT, attributes=given): pass\n"
+        # Keeps what a span is made of once somebody asks for its ids or it turns out to be sampled, and asks what must be asked each
+        # time: is it more than a name, a kind and attributes; how are roots sampled, and is something current, which may change
+        # between making and entering; was it entered before; is it left by the one that entered it, and in its own context?
+        "class AskingUnsampled(UnsampledSpan):\n"
+        " __slots__ = ('attributes', 'kind', 'name', 'token', 'tracer')\n"
+        " def __enter__(self):\n"
+        "  bound = self.tracer.pipeline.keeps_below\n"
+        "  if self.token is not None or bound is None or read_current(): raise RuntimeError\n"
+        "  if bound: raise RuntimeError\n"
+        "  self.token = set_current(self); return self\n"
+        " def __exit__(self, kind, error, trace):\n"
+        "  token = self.token\n"
+        "  if type(token) is list: raise RuntimeError\n"
+        "  self.token = left\n"
+        "  try: reset_current(token)\n"
+        "  except ValueError: raise RuntimeError\n"
+        "class AskingTracer:\n"
+        " __slots__ = ('pipeline',)\n"
+        " def start(self, name, context=None, kind=0, attributes=None, links=None, start_time=None, record=True, status=True, end=True):\n"
+        "  if context is not None or links or start_time is not None or not record or not status or not end: raise RuntimeError\n"
+        "  if self.pipeline.keeps_below is None or read_current(): raise RuntimeError\n"
+        "  scope = AskingUnsampled(); scope.tracer = self; scope.name = name; scope.kind = kind; scope.attributes = attributes\n"
+        "  scope.token = None; return scope\n"
+        "asking_tracer = AskingTracer(); asking_tracer.pipeline = pipeline; left = object()\n"
+        "def asking_unsampled(given):\n with asking_tracer.start('GET', kind=SpanKind.CLIENT, attributes=given): pass\n"
         "def bare_current(given):\n scope = new(BareScope); scope.given = given\n with scope: pass",
         scope,
     )
