@@ -66,8 +66,9 @@ def listening(original: Callable[..., Any], site: Any, hear: Callable[[Any, Any]
     return stand_in(before, original)  # type: ignore[no-any-return]  # what came in
 
 
-# Since 3.11 it is an instruction in its code by which a function gives a coroutine when it is called, and not a flag of its code.
-FLAG_IS_FREE = sys.version_info >= (3, 11)
+# Since 3.11 it is an instruction in its code by which a function gives a coroutine when it is called, and not a flag of its code;
+# and since 3.12 there is a mark for it.
+FLAG_IS_FREE = sys.version_info >= (3, 12 if sys.implementation.name != "cpython" else 11)
 """Whether `stand_in` convinces everybody: else those who ask `inspect` take what it gives for a plain function."""
 
 

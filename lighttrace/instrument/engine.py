@@ -185,7 +185,9 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.caller.clear()
     state.exclude = Excluded(tuple(config.exclude)) if config.exclude else None
     state.known_methods = config.http_known_methods
-    state.callers, state.anywhere = Patient(), {}  # after the methods that it holds the names of
+    state.matched, state.routes = {}, Routes()  # after the resolver: who reads these asks that one
+    # After the methods that it holds the names of, and after those: what is learned of a caller holds what is learned of routes.
+    state.callers, state.anywhere = Patient(), {}
     state.client_request_headers = config.client_request_headers
     state.client_response_headers = config.client_response_headers
     state.server_request_headers = config.server_request_headers
@@ -198,8 +200,6 @@ def configure(config: Any, provider: Any, resolver: Any) -> None:
     state.edge = config.edge
     state.told = Bounded(1024)  # after whether any of it is believed
     state.baggage_hosts = tuple(config.baggage_hosts)
-    state.matched = {}  # after the resolver: who reads this one asks that one
-    state.routes = Routes()
     Settings.salt = config.customer_salt.encode()
     state.provider = provider
 
