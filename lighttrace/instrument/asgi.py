@@ -50,10 +50,11 @@ class AsgiPatch(Patch):
 
     A framework that makes spans of its own names in `telemetry` the key of the scope by which it makes none, and in `against` what
     would forbid that: it is asked once for each application, and gives two pairs of a namespace and a name in there, which must be
-    None. Its applications have a `root_path`, which they put into the scope where it is not empty.
+    None; or None itself, where nothing makes it stand down. Its applications have a `root_path`, which they put into the scope
+    where it is not empty.
     """
 
-    def __init__(self, target: str, telemetry: str = "", against: Callable[[Any], tuple[Any, ...]] | None = None) -> None:
+    def __init__(self, target: str, telemetry: str = "", against: Callable[[Any], tuple[Any, ...] | None] | None = None) -> None:
         super().__init__(target)
         self.telemetry = telemetry
         self.against = against
@@ -80,9 +81,10 @@ class AsgiPatch(Patch):
                             against = self_._lighttrace_against
                         except AttributeError:
                             against = self_._lighttrace_against = self.against(self_)  # type: ignore[misc]  # where there is a key
-                        (space, name), (other, its) = against
-                        if space[name] is None and other[its] is None and telemetry not in scope:
-                            scope[telemetry] = None
+                        if against is not None:
+                            (space, name), (other, its) = against
+                            if space[name] is None and other[its] is None and telemetry not in scope:
+                                scope[telemetry] = None
                     tracer = tracers.tracer or tracers.find()
                     try:
                         path, query, root, fields, client, method, scheme, version, server = _read_usual(scope)

@@ -10,7 +10,7 @@ def against(app):
     # unless the program gave it providers of its own, or has metrics or logs for it to write.
     own = getattr(app, "_telemetry", None)
     if own is None or any(own.get(name) for name in ("tracer_provider", "meter_provider", "logger_provider")):
-        return (({"": "it is to"}, ""),) * 2
+        return None
     places = (("opentelemetry.metrics._internal", "_METER_PROVIDER"), ("opentelemetry._logs._internal", "_LOGGER_PROVIDER"))
     return tuple((vars(sys.modules[module]), name) for module, name in places)
 
